@@ -1,0 +1,57 @@
+# `make run`: environment, then the whole pipeline.  `make test`: the same environment, then every check.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# stages call `python`; the environment's own comes first
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PYTEST_ARGS ?=
+
+.PHONY: run setup setup-dev test test-slow lint format bench browser clean
+
+run: setup
+	python -m lib.params params.yaml
+	dvc repro
+	@cat artifacts/scoreboard/scoreboard.txt
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make run PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.installed
+
+# pages are tested in Debian's chromium; without it, and without root to install it, those tests are skipped
+browser:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] \
+		&& { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
+		|| echo "no chromium here: browser tests will be skipped"
+
+test: setup-dev browser lint
+	python -m pytest -q $(PYTEST_ARGS)
+
+test-slow: setup-dev browser
+	python -m pytest -q -m slow $(PYTEST_ARGS)
+
+lint: setup-dev
+	ruff check lib stages tests benchmarks
+	ruff format --check lib stages tests benchmarks
+	mypy
+
+format: setup-dev
+	ruff format lib stages tests benchmarks
+	ruff check --fix lib stages tests benchmarks
+
+bench: setup-dev
+	python -m benchmarks.pipeline
+
+clean:
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache dvc_plots

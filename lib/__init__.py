@@ -1,0 +1,1 @@
+"""The product's code; rooms may import only downwards (ARCHITECTURE.md)."""

@@ -1,0 +1,1 @@
+"""The backbone and what it embeds; the only room that imports open_clip."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, evaluations and the scoreboard."""

@@ -1,0 +1,1 @@
+"""Groups, hard negatives and training pairs."""

@@ -1,0 +1,1 @@
+"""Heads, losses, samplers and the training loop."""
