@@ -96,9 +96,7 @@ def load_checkpoint(model: str, checkpoint: Path) -> tuple[torch.nn.Module, dict
         ) from None
 
 
-def _create(
-    model: str, *, pretrained: str | None, force_quick_gelu: bool
-) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _create(model: str, *, pretrained: str | None, force_quick_gelu: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     config: dict[str, Any] = open_clip.get_model_config(model)
     if force_quick_gelu:
         config["quick_gelu"] = True
@@ -160,7 +158,7 @@ def load_backbone(folder: Path) -> Backbone:
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    preprocess = open_clip.image_transform_v2(
+    preprocess = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
     return Backbone(model, preprocess, open_clip.get_tokenizer(name), str(manifest["fingerprint"]))

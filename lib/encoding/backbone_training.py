@@ -105,14 +105,16 @@ def _preprocess_config(size: int) -> dict[str, Any]:
 def _load_images(processed: Path, *, size: int, workers: int) -> npt.NDArray[np.uint8]:
     """All train images as (n_items, size, size, 3) uint8, about 15 kB each at size 72."""
 
-    def decode(item: tuple[str, bytes]) -> npt.NDArray[np.uint8]:
-        with Image.open(io.BytesIO(item[1])) as opened:
-            small = opened.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(small)
+    def decode(image: bytes) -> npt.NDArray[np.uint8]:
+        with Image.open(io.BytesIO(image)) as opened:
+            return np.asarray(opened.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
 
-    with ThreadPoolExecutor(workers) as pool:
-        decoded = pool.map(decode, tqdm(iter_images(processed, "train"), desc="decode", unit="image", mininterval=1))
-        return np.stack(list(decoded))
+    decoded: list[npt.NDArray[np.uint8]] = []
+    with ThreadPoolExecutor(workers) as pool, tqdm(desc="decode", unit="image", mininterval=1) as bar:
+        for batch in iter_images(processed, "train", 256):
+            decoded += pool.map(decode, [image for _, image in batch])
+            bar.update(len(batch))
+    return np.stack(decoded)
 
 
 def _fit(
@@ -157,13 +159,12 @@ def _step(
 ) -> torch.Tensor:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
     batch = _normalise(_random_crops(pixels, params.image_size, params.crop_scale_min, rng))
-    image, text, scale = model(batch, tokens)
-    return image_text_contrastive(image, text, scale, caption_codes[:, None] == caption_codes[None, :])
+    image, text, logit_scale = model(batch, tokens)
+    same_text = caption_codes[:, None] == caption_codes[None, :]
+    return image_text_contrastive(image, text, logit_scale, same_text)
 
 
-def _random_crops(
-    pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator
-) -> torch.Tensor:
+def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator) -> torch.Tensor:
     """Random crops and mirror images of a (batch, 3, height, width) tensor, scaled to `size`.
 
     `scale_min` is the smallest share of the area that a crop keeps.

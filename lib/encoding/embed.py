@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from lib.artifacts import FloatArray
 from lib.catalog.processed import iter_images, read_rows
+from lib.catalog.schema import Split
 from lib.embeddings import META_COLUMNS, SIDES, Embeddings, EmbeddingSet, Side
 from lib.encoding.encoder import Encoder
 from lib.errors import DataError
 
-SPLITS: dict[Side, tuple[str, ...]] = {"catalog": ("train",), "queries": ("validation", "test")}
+SPLITS: dict[Side, tuple[Split, ...]] = {"catalog": ("train",), "queries": ("validation", "test")}
 
 
 def embed_catalog(processed: Path, encoder: Encoder, *, decode_workers: int) -> EmbeddingSet:
@@ -47,13 +48,13 @@ def embed_catalog(processed: Path, encoder: Encoder, *, decode_workers: int) -> 
     return EmbeddingSet(sides["catalog"], sides["queries"], encoder.fingerprint)
 
 
-def _rows(processed: Path, split: str) -> pd.DataFrame:
+def _rows(processed: Path, split: Split) -> pd.DataFrame:
     stored = [name for name in META_COLUMNS if name != "split"]
     return read_rows(processed, split, stored).assign(split=split)[list(META_COLUMNS)]
 
 
 def _embed_images(
-    processed: Path, splits: Sequence[str], n_items: int, encoder: Encoder, decode_workers: int
+    processed: Path, splits: Sequence[Split], n_items: int, encoder: Encoder, decode_workers: int
 ) -> FloatArray:
     embedded = np.empty((n_items, encoder.dim), dtype=np.float32)
     done = 0
@@ -66,26 +67,17 @@ def _embed_images(
 
 
 def _decoded_batches(
-    processed: Path, splits: Sequence[str], encoder: Encoder, decode_workers: int
+    processed: Path, splits: Sequence[Split], encoder: Encoder, decode_workers: int
 ) -> Iterator[list[torch.Tensor]]:
     """Batches of `encoder.batch_size` across the splits, decoded ahead of the model by two batches."""
-
-    def stored() -> Iterator[bytes]:
-        for split in splits:
-            for _, image in iter_images(processed, split):
-                yield image
-
-    source = stored()
+    stored = (image for split in splits for batch in iter_images(processed, split, 256) for _, image in batch)
     with ThreadPoolExecutor(decode_workers) as pool:
         waiting: deque[list[Future[torch.Tensor]]] = deque()
-        while True:
-            while len(waiting) < 3:
-                images = list(islice(source, encoder.batch_size))
-                if not images:
-                    break
-                waiting.append([pool.submit(encoder.preprocess, image) for image in images])
-            if not waiting:
-                return
+        while images := list(islice(stored, encoder.batch_size)):
+            waiting.append([pool.submit(encoder.preprocess, image) for image in images])
+            if len(waiting) > 2:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
             yield [future.result() for future in waiting.popleft()]
 
 

@@ -1,0 +1,71 @@
+"""The seven files of an embedded catalogue: saved whole, loaded only when they belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.artifacts import write_array, write_manifest, write_parquet
+from lib.embeddings import FILES, META_COLUMNS, Embeddings, EmbeddingSet, load_embedding_set, save_embedding_set
+from lib.errors import IntegrityError
+
+
+def _part(ids: list[str], split: str) -> Embeddings:
+    rng = np.random.default_rng(len(ids))
+    rows = rng.normal(size=(2, len(ids), 4))
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    meta = pd.DataFrame({name: pd.Series([None] * len(ids), dtype=object) for name in META_COLUMNS})
+    meta["item_id"], meta["product_id"], meta["split"] = ids, ids, split
+    return Embeddings(rows[0].astype(np.float32), rows[1].astype(np.float32), meta)
+
+
+@pytest.fixture
+def embedded() -> EmbeddingSet:
+    return EmbeddingSet(_part(["001", "NA", "nan"], "train"), _part(["x", "y"], "test"), "abc")
+
+
+def test_round_trip(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*FILES, "manifest.json"])
+    loaded = load_embedding_set(tmp_path)
+    np.testing.assert_array_equal(loaded.catalog.images, embedded.catalog.images)
+    assert list(loaded.catalog.meta["item_id"]) == ["001", "NA", "nan"]
+    assert loaded.catalog.meta["color"].tolist() == [None, None, None]
+    assert loaded.fingerprint == "abc"
+    assert len(loaded.queries.of_split("test")) == 2 and len(loaded.queries.of_split("validation")) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_rows_that_are_no_unit_rows_are_refused_before_saving(
+    tmp_path: Path, embedded: EmbeddingSet, bad: float
+) -> None:
+    embedded.catalog.images[1] = bad
+    with pytest.raises(IntegrityError, match=r"catalog_img\.npy: row 1"):
+        save_embedding_set(tmp_path, embedded)
+
+
+def test_other_row_counts_name_both(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    write_array(tmp_path / "queries_img.npy", np.asarray(embedded.queries.images[:1]))
+    _rewrite_manifest(tmp_path)
+    with pytest.raises(IntegrityError, match="1 image rows, 2 text rows, 2 meta rows"):
+        load_embedding_set(tmp_path)
+
+
+def test_reordered_rows_are_refused(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    write_parquet(tmp_path / "catalog_meta.parquet", embedded.catalog.meta.iloc[::-1])
+    _rewrite_manifest(tmp_path)
+    with pytest.raises(IntegrityError, match="not in the order"):
+        load_embedding_set(tmp_path)
+
+
+def _rewrite_manifest(folder: Path) -> None:
+    """Checksums of the new bytes, ids of the old: what a mixed-up folder looks like."""
+    import json
+
+    old = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, FILES, facts={key: old[key] for key in ("fingerprint", "dim", "ids")})

@@ -1,0 +1,115 @@
+"""What every stage command promises: readable errors, exit codes, one writer, a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = """
+import sys, time
+from lib import stage, errors
+
+def run(args, params):
+    what = (args.what or "")
+    if what == "sleep":
+        print("sleeping", flush=True)
+        time.sleep(60)
+    if what:
+        raise getattr(errors, what)("name: expected A, got B, do C")
+    return "first line\\nsecond line"
+
+stage.main(run, name="x", paths=("--out",), options=("--what",))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "x.py").write_text(SCRIPT)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def _start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "x.py", "--out", "out", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("ConfigError", 2), ("DataError", 3), ("IntegrityError", 4), ("BusyError", 75)]
+)
+def test_errors_are_one_readable_message(folder: Path, error: str, code: int) -> None:
+    process = _start(folder, "--what", error)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said == "error: x: name: expected A, got B, do C\n"
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    _, said = _start(folder, "--what", "DataError", "--debug").communicate(timeout=60)
+    assert "Traceback" in said
+
+
+def test_summary_and_log(folder: Path) -> None:
+    said, _ = _start(folder).communicate(timeout=60)
+    assert said == "first line\nsecond line\n"
+    assert '"stage": "x"' in (folder / ".cache" / "stage_log.jsonl").read_text()
+
+
+def test_a_second_run_is_refused_and_names_the_first(folder: Path) -> None:
+    first = _start(folder, "--what", "sleep")
+    assert first.stdout is not None and first.stdout.readline() == "sleeping\n"
+    second = _start(folder)
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 75 and f"process {first.pid} " in said
+    first.send_signal(signal.SIGTERM)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 143 and "dvc repro" in said and "Traceback" not in said
+    third = _start(folder)
+    third.communicate(timeout=60)
+    assert third.returncode == 0, "the lock outlived its holder"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_stage_ends_with_its_parent(folder: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, 'x.py', '--out', 'out', '--what', 'sleep'], stdout=subprocess.PIPE)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not _alive(child):
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    raise AssertionError("the orphan went on")
+
+
+def _alive(pid: int) -> bool:
+    """Running, and not merely a zombie that nobody has reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
