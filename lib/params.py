@@ -99,7 +99,7 @@ class Data(Section):
     sku_pattern: str | None = None
     max_bad_fraction: Fraction
     max_image_side: Annotated[int, Field(ge=32)]
-    max_pixels: Annotated[int, Field(ge=1024)]
+    max_pixels: Annotated[int, Field(ge=1024, le=178_956_970)]  # above that Pillow itself refuses
     splits: Splits
     seed: int
 

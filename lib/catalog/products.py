@@ -1,0 +1,239 @@
+"""Products: which items show one and the same thing, and which split each product goes to.
+
+Keys are taken at any confidence, because two views of a product on either side of a split would leak;
+`build_groups` judges later which ties are good enough to train on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from lib.catalog.schema import PRODUCT_KEYS, SPLITS, ProductKey, Split
+from lib.errors import ConfigError
+
+LINKING_KEYS: tuple[ProductKey, ...] = PRODUCT_KEYS[:-1]
+MAX_DERIVED = 50
+"""A derived key value that more items share is no product but a naming scheme (`SHIRT-1` … `SHIRT-99`)."""
+
+_VIEW_WORDS = (
+    "front|back|side|full|detail|details|flat|additional|left|right|top|bottom|model|zoom|closeup|close[_-]?up|"
+    "swatch|main|hover|worn|packshot|look|alt"
+)
+_VIEW_SUFFIX = re.compile(
+    rf"(?:[_-]\d{{1,2}})?[_-](?:{_VIEW_WORDS})(?:[_-]?\d{{1,2}})?$"  # _front, _1_front, -detail2
+    r"|[_-](?:view|v|img|image|photo|pic|angle|shot)[_-]?\d{1,2}$"  # _view1, -v2
+    r"|[_-][a-h]$"  # _A
+    r"|[_-]\d{1,2}$",  # -3
+    re.IGNORECASE,
+)
+_MIN_STEM = 3
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Products of a catalogue.
+
+    Attributes:
+        product_ids: (n_items,) readable and distinct between products.
+        keys: (n_items,) the weakest key on the way that ties the item to the core of its product.
+        ignored: (key, value, number of items) that too many items share.
+    """
+
+    product_ids: list[str]
+    keys: list[ProductKey]
+    ignored: tuple[tuple[ProductKey, str, int], ...]
+
+
+def id_stem(item_id: str) -> str:
+    """An item id without its view suffix; the id itself where nothing is left or nothing is to remove.
+
+    >>> [id_stem(i) for i in ("S00412_view1", "S01200_A", "S00731_front", "S00044-1", "id_00002558_02_1_front")]
+    ['S00412', 'S01200', 'S00731', 'S00044', 'id_00002558_02']
+    """
+    stem = _VIEW_SUFFIX.sub("", item_id, count=1)
+    return stem if len(stem) >= _MIN_STEM else item_id
+
+
+def url_stem(url: str) -> str | None:
+    """Host and path of an image address without query, file ending and view suffix; None where it has no path."""
+    parts = urlsplit(url.strip()) if "]" not in url and "[" not in url else None
+    if parts is None or not parts.path.strip("/"):
+        return None
+    path = PurePosixPath(parts.path)
+    return f"{parts.netloc}{path.with_name(id_stem(path.stem))}"
+
+
+def compile_sku_pattern(pattern: str | None) -> re.Pattern[str] | None:
+    """Compile `data.sku_pattern`.
+
+    Raises:
+        ConfigError: it is no regular expression, or has not exactly one group.
+    """
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.sku_pattern: not a regular expression ({error}); got {pattern!r}") from None
+    if compiled.groups != 1:
+        raise ConfigError(
+            f"data.sku_pattern: expected exactly one group around the SKU, got {compiled.groups}: {pattern!r}; "
+            "write (?:…) for groups that only bracket"
+        )
+    return compiled
+
+
+def find_sku(pattern: re.Pattern[str] | None, *places: str | None) -> str | None:
+    """The SKU in the first place that has one: item id, then image name, then text."""
+    for place in places:
+        match = pattern.search(place) if pattern is not None and place else None
+        if match and match.group(1):
+            return match.group(1)
+    return None
+
+
+def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[str | None]]) -> Grouping:
+    """Tie items that share any key value into products (connected components).
+
+    Args:
+        item_ids: distinct, n_items of them.
+        keys: per kind of key, a value or None for each item.
+
+    Returns:
+        The products. A value shared by more than `MAX_DERIVED` items (for a given column: by more than 1 %
+        of the items as well) is ignored and reported. An empty catalogue gives an empty grouping.
+    """
+    n_items = len(item_ids)
+    ignored: list[tuple[ProductKey, str, int]] = []
+    levels: list[npt.NDArray[np.int64]] = []
+    items: list[int] = []
+    values: list[int] = []
+    n_values = 0
+    for kind in LINKING_KEYS:
+        limit = max(MAX_DERIVED, n_items // 100) if kind == "column" else MAX_DERIVED
+        for value, members in _shared(keys.get(kind, ())):
+            if len(members) > limit:
+                ignored.append((kind, value, len(members)))
+                continue
+            items += members
+            values += [n_items + n_values] * len(members)
+            n_values += 1
+        levels.append(_components(n_items, items, values, n_values))
+    final = levels[-1]
+    core = _cores(levels, final)
+    kinds: list[ProductKey] = ["single"] * n_items
+    for kind, labels in reversed(list(zip(LINKING_KEYS, levels, strict=True))):
+        tied = np.bincount(labels)[labels] > 1 if n_items else labels == 0
+        for item in np.flatnonzero(tied & (labels == labels[core[final]])):
+            kinds[item] = kind
+    return Grouping(_name_products(item_ids, keys, final, ignored), kinds, tuple(ignored))
+
+
+def assign_splits(
+    product_ids: Sequence[str], categories: Sequence[str | None], shares: Mapping[str, float], seed: int
+) -> list[Split]:
+    """Give every item the split of its product; products never straddle splits.
+
+    Within a category, products are ordered by a hash of seed and id and cut by systematic sampling:
+    product `rank` of `n` goes where `(rank + u) / n` falls in the cumulative shares, `u` being a hash of the
+    category. So shares hold in every category, and a few new products move few old ones.
+
+    Args:
+        product_ids: (n_items,).
+        categories: (n_items,) a product's category is its most frequent one, the first by name on ties.
+        shares: of train, validation and test; they add up to 1.
+        seed: of the hashes; the same on every machine.
+    """
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    for product_id, category in zip(product_ids, categories, strict=True):
+        votes[product_id][category or ""] += bool(category)
+    strata: dict[str, list[str]] = defaultdict(list)
+    for product_id, counts in votes.items():
+        strata[min(counts, key=lambda name: (-counts[name], name))].append(product_id)
+    bounds = np.cumsum([shares[split] for split in SPLITS])[:-1]
+    split_of: dict[str, Split] = {}
+    for category, members in strata.items():
+        members.sort(key=lambda product_id: (_hash(seed, "product", product_id), product_id))
+        offset = _hash(seed, "category", category) / 2**64
+        for rank, product_id in enumerate(members):
+            position = (rank + offset) / len(members)
+            split_of[product_id] = SPLITS[int(np.searchsorted(bounds, position, side="right"))]
+    return [split_of[product_id] for product_id in product_ids]
+
+
+def _hash(seed: int, kind: str, value: str) -> int:
+    digest = hashlib.sha256(f"{seed}|{kind}|{value}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _shared(values: Sequence[str | None]) -> list[tuple[str, list[int]]]:
+    """Values that two items or more have, with those items, in order of first appearance."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for item, value in enumerate(values):
+        if value:
+            members[value].append(item)
+    return [(value, found) for value, found in members.items() if len(found) > 1]
+
+
+def _components(n_items: int, items: list[int], values: list[int], n_values: int) -> npt.NDArray[np.int64]:
+    size = n_items + n_values
+    edges = coo_array((np.ones(len(items), dtype=np.int8), (items, values)), shape=(size, size))
+    labels = connected_components(edges, directed=False)[1] if size else np.zeros(0)
+    return np.asarray(labels[:n_items], dtype=np.int64)
+
+
+def _cores(levels: list[npt.NDArray[np.int64]], final: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Per product, an item of its core: the largest part that the strongest key used in it ties together."""
+    core = np.full(int(final.max(initial=-1)) + 1, -1, dtype=np.int64)
+    for labels in levels:
+        sizes = np.bincount(labels)[labels] if len(labels) else labels
+        for item in np.lexsort((np.arange(len(labels)), -sizes)):
+            if sizes[item] < 2:
+                break
+            if core[final[item]] < 0:
+                core[final[item]] = item
+    first = np.unique(final, return_index=True)[1]
+    return np.where(core < 0, first, core)
+
+
+def _name_products(
+    item_ids: Sequence[str],
+    keys: Mapping[ProductKey, Sequence[str | None]],
+    final: npt.NDArray[np.int64],
+    ignored: list[tuple[ProductKey, str, int]],
+) -> list[str]:
+    """The smallest given id, else the smallest id stem; a name already taken gives way to an item id."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for item, component in enumerate(final.tolist()):
+        members[component].append(item)
+    useless = {(kind, value) for kind, value, _ in ignored}
+    column = keys.get("column", [None] * len(item_ids))
+    stems = keys.get("item_id", [None] * len(item_ids))
+    taken: set[str] = set()
+    names: dict[int, str] = {}
+    for component, found in sorted(members.items(), key=lambda entry: min(item_ids[item] for item in entry[1])):
+        smallest = min(item_ids[item] for item in found)
+        given = sorted({v for v in (column[item] for item in found) if v and ("column", v) not in useless})
+        stem = sorted({v for v in (stems[item] for item in found) if v and ("item_id", v) not in useless})
+        name = next(name for name in (*given, *stem, smallest) if name)
+        number = 2
+        for candidate in (name, smallest):
+            name = candidate
+            if name not in taken:
+                break
+        while name in taken:
+            name, number = f"{smallest}~{number}", number + 1
+        taken.add(name)
+        names[component] = name
+    return [names[component] for component in final.tolist()]

@@ -1,0 +1,1 @@
+"""Adapters, one for each form a catalogue arrives in."""
