@@ -1,0 +1,111 @@
+"""The result of an evaluation: its tables, and their save and verified load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from lib.artifacts import read_json, read_manifest, read_parquet, write_json, write_manifest, write_parquet
+
+LABELS = {
+    "neckline": "neckline",
+    "sleeve": "sleeve",
+    "pattern": "pattern",
+    "material": "material",
+    "color": "color",
+    "category": "category2",
+}
+"""What `<label>@k` is computed for: name -> meta column."""
+
+PRECISION_NAMES = (*LABELS, *(f"known_{label}" for label in LABELS))
+"""Every `<label>@k`, then every `known_<label>@k`, whose gallery is the items with a known value."""
+
+QUERY_SPLITS = ("validation", "test")
+QUERY_COLUMNS = (
+    "split",
+    "mode",
+    "query_id",
+    "product_id",
+    "category2",
+    *(c for c in LABELS.values() if c != "category2"),
+)
+FILES = ("metrics.json", "metrics_by_category.json", "metrics_by_material.json", "per_query.parquet")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured on one embedded catalogue.
+
+    Attributes:
+        metrics: `{split: {mode: {metric: {"value", "low", "high", "n_queries", "chance", "ceiling"}}}}` and
+            beside the splits `"probe": {split: {label: {"accuracy", "chance", "n"}}}` and, when not empty,
+            `"skipped": {split: {mode or "probe": {metric: reason}}}`.
+        by_category: `{split: {mode: {category2: {metric: …}}}}`, the categories of the queries.
+        by_material: the same by material.
+        per_query: a row per query and mode: `QUERY_COLUMNS`; `retrieved_ids` and `scores` (lists, best
+            first); and per name of `PRECISION_NAMES`, `<name>_hits` (matches among the top k),
+            `<name>_chance` and `<name>_ceiling` (fractions): null where the query does not count.
+        k: results per query.
+        fingerprint: names the model that embedded the catalogue.
+    """
+
+    metrics: dict[str, Any]
+    by_category: dict[str, Any]
+    by_material: dict[str, Any]
+    per_query: pd.DataFrame
+    k: int
+    fingerprint: str
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write the four files of an evaluation and their manifest."""
+    write_json(folder / "metrics.json", evaluation.metrics)
+    write_json(folder / "metrics_by_category.json", evaluation.by_category)
+    write_json(folder / "metrics_by_material.json", evaluation.by_material)
+    table = pa.Table.from_pandas(evaluation.per_query, schema=_schema(), preserve_index=False)
+    write_parquet(folder / "per_query.parquet", table.replace_schema_metadata(None))
+    write_manifest(folder, FILES, facts={"fingerprint": evaluation.fingerprint, "k": evaluation.k})
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """Verify and read an evaluation.
+
+    Raises:
+        IntegrityError: a file is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    return Evaluation(
+        metrics=read_json(folder / "metrics.json"),
+        by_category=read_json(folder / "metrics_by_category.json"),
+        by_material=read_json(folder / "metrics_by_material.json"),
+        per_query=read_parquet(folder / "per_query.parquet"),
+        k=int(manifest["k"]),
+        fingerprint=str(manifest["fingerprint"]),
+    )
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The plain precisions of test, image to image, in at most two lines and in points."""
+    numbers = evaluation.metrics.get("test", {}).get("image_to_image", {})
+    names = [f"{label}@{evaluation.k}" for label in LABELS]
+    parts = [f"{name} {100 * numbers[name]['value']:.1f}" for name in names if name in numbers]
+    table = evaluation.per_query
+    modes = table.loc[table["split"] == "test", "mode"].value_counts(sort=False)
+    counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
+    return (
+        f"test, image to image: {', '.join(parts) or 'nothing could be measured'}\ntest queries: {counts or 'none'}"
+    )
+
+
+def _schema() -> pa.Schema:
+    """Stated, not inferred: an attribute that nobody knows would otherwise get a column of type null."""
+    fields = [pa.field(name, pa.string()) for name in QUERY_COLUMNS]
+    fields += [pa.field("retrieved_ids", pa.list_(pa.string())), pa.field("scores", pa.list_(pa.float64()))]
+    for label in PRECISION_NAMES:
+        fields.append(pa.field(f"{label}_hits", pa.int64()))
+        fields += [pa.field(f"{label}_{part}", pa.float64()) for part in ("chance", "ceiling")]
+    return pa.schema(fields)

@@ -1,0 +1,228 @@
+"""The protocol model against the baseline, row by row, with paired intervals and declared targets.
+
+All rows are `image_to_image`, in fractions; targets are in points (hundredths).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lib.errors import ConfigError, IntegrityError
+from lib.evaluation.bootstrap import clustered_intervals
+from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, Evaluation
+from lib.evaluation.measure import rounded
+from lib.params import Scoreboard, Target
+
+ScoreArray = npt.NDArray[np.float64]
+Tone = Literal["rose", "fell", "unchanged"]
+
+SPLITS = ("test", "validation")
+MODE = "image_to_image"
+TOLERANCE = 1e-9  # points; a gain of exactly the target must not fail on a rounding error
+ROW_ORDER = ("neckline", "category", "color", "material", "pattern", "sleeve")
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """A scoreboard row as it is shown.
+
+    Attributes:
+        name: `neckline@10`, …
+        numbers: what `scoreboard.json` holds for the row.
+        verdict: what to say about it, interval and target considered.
+        tone: direction of the delta.
+        target_met: None without a target.
+    """
+
+    name: str
+    numbers: dict[str, float]
+    verdict: str
+    tone: Tone
+    target_met: bool | None
+
+
+def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scoreboard) -> dict[str, Any]:
+    """Compare two evaluations of the same queries.
+
+    Args:
+        baseline: evaluation of the frozen backbone.
+        protocol: evaluation of the trained model.
+        params: class rows, targets, bootstrap.
+
+    Returns:
+        `{"test": {row: {"baseline", "protocol", "delta", "delta_low", "delta_high", "n_queries", "chance",
+        "ceiling"}}, "validation": {…}, "targets_met", "success", "probe": {split: {label: {"accuracy",
+        "chance", "n"}}}}` and, when not empty, `"skipped": {split: {row: reason}}`. The probes are the
+        baseline's: what its frozen embeddings hold. Success is 1 when the headline target is met on test and
+        every class row gains; a row that was skipped is neither.
+
+    Raises:
+        IntegrityError: the evaluations are not of the same queries.
+        ConfigError: a target names no row, or the headline mode was not evaluated.
+    """
+    _check_targets(params, k=baseline.k)
+    before, after = _paired(baseline, protocol)
+    board: dict[str, Any] = {split: {} for split in SPLITS}
+    skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    for split in SPLITS:
+        chosen = (before["split"] == split).to_numpy()
+        reasons = baseline.metrics.get("skipped", {}).get(split, {}).get(MODE, {})
+        board[split], skipped[split] = _compare(before[chosen], after[chosen], params, k=baseline.k, reasons=reasons)
+    met = [target_met(board, target) for target in params.targets]
+    headline = [one for one, target in zip(met, params.targets, strict=True) if target.headline]
+    classes = [board["test"].get(f"{name}@{baseline.k}") for name in params.classes]
+    gains = all(row is not None and row["delta"] > 0 for row in classes)
+    board["targets_met"] = sum(met)
+    board["success"] = int(bool(headline) and all(headline) and gains)
+    board["probe"] = {split: baseline.metrics["probe"][split] for split in SPLITS}
+    if any(skipped.values()):
+        board["skipped"] = {split: reasons for split, reasons in skipped.items() if reasons}
+    return board
+
+
+def target_met(board: dict[str, Any], target: Target) -> bool:
+    """Whether the test delta reaches a target; a row that was skipped does not."""
+    row = board["test"].get(target.row)
+    return row is not None and 100.0 * row["delta"] >= target.points - TOLERANCE
+
+
+def headline_label(params: Scoreboard) -> str:
+    """The label that the headline target is about; neckline when no target is the headline."""
+    for target in params.targets:
+        name = target.row.partition("@")[0].removeprefix("known_")
+        if target.headline:
+            labels = {column: label for label, column in LABELS.items()}
+            return labels[params.classes[name].column] if name in params.classes else name
+    return ROW_ORDER[0]
+
+
+def board_rows(board: dict[str, Any], split: str, targets: Sequence[Target]) -> list[BoardRow]:
+    """The rows of one split with their verdicts, in the order of the board; targets judge test only."""
+    declared = {target.row: target for target in targets} if split == "test" else {}
+    rows = []
+    for name, numbers in board[split].items():
+        target = declared.get(name)
+        delta = numbers["delta"]
+        tone: Tone = "rose" if delta > 0 else "fell" if delta < 0 else "unchanged"
+        unsure = numbers["delta_low"] <= 0 <= numbers["delta_high"] and tone != "unchanged"
+        met = None if target is None else target_met(board, target)
+        verdict = _verdict(target, 100.0 * delta, tone, met)
+        if met is False and 100.0 * (numbers["ceiling"] - numbers["baseline"]) < declared[name].points:
+            verdict += f" (the ceiling leaves {100.0 * (numbers['ceiling'] - numbers['baseline']):.1f})"
+        if unsure:
+            verdict += ", but the interval includes zero" if met else "; interval includes zero"
+        rows.append(BoardRow(name, numbers, verdict, tone, met))
+    return rows
+
+
+def _verdict(target: Target | None, points: float, tone: Tone, met: bool | None) -> str:
+    if target is None or met is None:
+        return tone.upper() if tone != "unchanged" else tone
+    if not met:
+        verb = "MISSED" if tone != "fell" else "FELL, MISSED"
+        return f"{verb} target {target.points:+g}"
+    if target.stretch is not None and points >= target.stretch - TOLERANCE:
+        return f"MET target {target.points:+g} and stretch {target.stretch:+g}"
+    return f"MET target {target.points:+g}"
+
+
+def _check_targets(params: Scoreboard, *, k: int) -> None:
+    names = [f"{name}@{k}" for name in (*PRECISION_NAMES, *params.classes)]
+    for target in params.targets:
+        if target.row not in names:
+            near = difflib.get_close_matches(target.row, names, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"scoreboard.targets: no row '{target.row}'.{hint} Rows: {', '.join(names)} (k = evaluate.k)"
+            )
+    clash = sorted(set(params.classes) & set(PRECISION_NAMES))
+    if clash:
+        raise ConfigError(f"scoreboard.classes: '{clash[0]}' is the name of a fixed row; choose another name")
+
+
+def _paired(baseline: Evaluation, protocol: Evaluation) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if baseline.k != protocol.k:
+        raise IntegrityError(f"k differs: baseline {baseline.k}, protocol {protocol.k}; run `dvc repro`")
+    parts = []
+    for evaluation in (baseline, protocol):
+        table = evaluation.per_query
+        parts.append(table[table["mode"] == MODE].reset_index(drop=True))
+    before, after = parts
+    if len(before) != len(after):
+        raise IntegrityError(
+            f"the evaluations are not of the same queries: {len(before)} baseline, {len(after)} protocol; "
+            "run `dvc repro`"
+        )
+    for column in QUERY_COLUMNS:
+        differ = before[column].fillna("") != after[column].fillna("")
+        if differ.any():
+            row = int(np.flatnonzero(differ)[0])
+            raise IntegrityError(
+                f"the evaluations are not of the same queries: row {row} has {column} "
+                f"'{before[column][row]}' in the baseline and '{after[column][row]}' in the protocol; "
+                "run `dvc repro`"
+            )
+    if before.empty:
+        raise ConfigError(f"evaluate.modes: the scoreboard needs '{MODE}', which was not evaluated")
+    return before, after
+
+
+def _compare(
+    before: pd.DataFrame, after: pd.DataFrame, params: Scoreboard, *, k: int, reasons: dict[str, str]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Every row of one split that can be computed, and why the others cannot."""
+    known = (f"known_{label}" for label in ROW_ORDER)
+    everything = np.ones(len(before), dtype=np.bool_)
+    wanted = {name: (name, everything) for name in (*ROW_ORDER, *known)}
+    labels = {column: label for label, column in LABELS.items()}
+    for name, row in params.classes.items():
+        wanted[name] = (labels[row.column], (before[row.column] == row.value).to_numpy(dtype=np.bool_))
+    deltas: dict[str, ScoreArray] = {}
+    rows: dict[str, dict[str, float]] = {}
+    skipped: dict[str, str] = {}
+    for name, (label, chosen) in wanted.items():
+        values = [_fractions(table[f"{label}_hits"], chosen, divisor=k) for table in (before, after)]
+        counted = ~np.isnan(values[0])
+        if not np.array_equal(counted, ~np.isnan(values[1])):
+            raise IntegrityError(f"{label}: the evaluations count different queries; run `dvc repro`")
+        if not counted.any():
+            reason = "no query of this class whose value counts" if name in params.classes else ""
+            skipped[f"{name}@{k}"] = reason or reasons.get(f"{name}@{k}", "no query with a known value")
+            continue
+        deltas[f"{name}@{k}"] = values[1] - values[0]
+        means = [rounded(np.nanmean(value)) for value in values]
+        rows[f"{name}@{k}"] = {
+            "baseline": means[0],
+            "protocol": means[1],
+            "delta": rounded(means[1] - means[0]),
+            "delta_low": 0.0,
+            "delta_high": 0.0,
+            "n_queries": int(counted.sum()),
+            "chance": rounded(np.mean(before[f"{label}_chance"].to_numpy(dtype=np.float64)[counted])),
+            "ceiling": rounded(np.mean(before[f"{label}_ceiling"].to_numpy(dtype=np.float64)[counted])),
+        }
+    if rows:
+        intervals = clustered_intervals(
+            np.column_stack(list(deltas.values())),
+            pd.factorize(before["product_id"])[0].astype(np.int64),
+            resamples=params.bootstrap.resamples,
+            rng=np.random.default_rng(params.bootstrap.seed),
+        )
+        for column, name in enumerate(deltas):
+            # The delta is a difference of rounded means: an interval of no width must still hold it.
+            low, high, delta = rounded(intervals.low[column]), rounded(intervals.high[column]), rows[name]["delta"]
+            rows[name]["delta_low"] = delta if abs(low - delta) < 1e-9 else low
+            rows[name]["delta_high"] = delta if abs(high - delta) < 1e-9 else high
+    return rows, skipped
+
+
+def _fractions(hits: pd.Series, chosen: npt.NDArray[np.bool_], *, divisor: int) -> ScoreArray:
+    values = hits.to_numpy(dtype=np.float64, na_value=np.nan) / divisor
+    return np.where(chosen, values, np.nan)

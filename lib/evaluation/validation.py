@@ -1,0 +1,85 @@
+"""Quick validation during training: a mini gallery, a few hundred queries, a second per epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from lib.artifacts import FloatArray
+from lib.embeddings import EmbeddingSet
+from lib.evaluation.metrics import attribute_precision_at_k
+from lib.params import Validation
+from lib.retrieval.search import exact_top_k
+
+K = 10
+ROWS = {
+    "neckline@10": "neckline",
+    "category@10": "category2",
+    "material@10": "material",
+    "pattern@10": "pattern",
+    "sleeve@10": "sleeve",
+    "color@10": "color",
+}
+
+
+class ImageEncoder(Protocol):
+    """Anything that re-encodes baseline image embeddings."""
+
+    def encode_image_numpy(self, x: FloatArray) -> FloatArray:
+        """(n, dim) -> (n, dim) float32 unit rows."""
+        ...
+
+
+def quick_validation(
+    embedded: EmbeddingSet, *, params: Validation, pattern_only: Sequence[str]
+) -> Callable[[ImageEncoder], dict[str, float]]:
+    """Prepare image-to-image validation on a fixed seeded sample of the train and validation splits.
+
+    Args:
+        embedded: the baseline's embeddings; the test split is not looked at.
+        params: the section `train.validation`: `gallery` train items, `queries` validation items (all when
+            there are fewer), `seed`.
+        pattern_only: categories left out of `category@10`.
+
+    Returns:
+        A function from a model to `ROWS`: mean precision at 10 over the queries whose value is known, rounded
+        to 6 decimals, the query's own product left out. A row whose value no query knows is absent.
+    """
+    rng = np.random.default_rng(params.seed)
+    queries = embedded.queries.of_split("validation")
+    gallery_rows = _sample(len(embedded.catalog), params.gallery, rng)
+    query_rows = _sample(len(queries), params.queries, rng)
+    gallery_images = np.ascontiguousarray(embedded.catalog.images[gallery_rows])
+    query_images = np.ascontiguousarray(queries.images[query_rows])
+    gallery_meta, query_meta = embedded.catalog.meta.iloc[gallery_rows], queries.meta.iloc[query_rows]
+    both = pd.concat([query_meta, gallery_meta], ignore_index=True)
+    both["category2"] = both["category2"].where(~both["category2"].isin(pattern_only), None)
+    n = len(query_meta)
+    codes = {name: pd.factorize(both[column], sort=True)[0].astype(np.int64) for name, column in ROWS.items()}
+    products = pd.factorize(both["product_id"], sort=True)[0].astype(np.int64)
+
+    def validate(model: ImageEncoder) -> dict[str, float]:
+        top = exact_top_k(
+            model.encode_image_numpy(query_images),
+            model.encode_image_numpy(gallery_images),
+            k=K,
+            query_products=products[:n],
+            gallery_products=products[n:],
+        )["all"]
+        scores = {}
+        for name, values in codes.items():
+            neighbours = np.where(top.rows >= 0, values[n:][top.rows], -1)
+            precision = attribute_precision_at_k(values[:n], neighbours)
+            if np.isfinite(precision).any():
+                scores[name] = round(float(np.nanmean(precision)), 6)
+        return scores
+
+    return validate
+
+
+def _sample(n: int, wanted: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sorted rows of a sample without replacement; all rows when there are not more than wanted."""
+    return np.sort(rng.choice(n, size=min(n, wanted), replace=False)).astype(np.int64)

@@ -1,0 +1,154 @@
+"""Pictures for people: the scoreboard and the training curves, as PNG with the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+INK, SOFT, FAINT = "#1d2430", "#5d6675", "#e3e7ec"
+TONES = {"rose": "#0a7d50", "fell": "#c0313c", "unchanged": "#5d6675"}
+LINES = ("#2459a8", "#c2571a", "#0a7d50", "#8a3ea8", "#a88a10", "#1795a5", "#c0313c", "#5d6675")
+_DPI = 130
+
+
+class ShownRow(Protocol):
+    """A scoreboard row: name, numbers as in `scoreboard.json`, tone of its delta (a key of `TONES`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def numbers(self) -> Mapping[str, float]: ...
+    @property
+    def tone(self) -> str: ...
+    @property
+    def verdict(self) -> str: ...
+
+
+def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[str, float]) -> bytes:
+    """Levels on the left (baseline to protocol), paired deltas with their intervals on the right.
+
+    Args:
+        rows: in the order to show, from the top; none gives a picture that says so.
+        title: over both panels.
+        targets: row -> points declared for its delta.
+
+    Returns:
+        PNG bytes without metadata.
+    """
+    figure = Figure(figsize=(11.5, 1.9 + 0.34 * max(len(rows), 3)), dpi=_DPI, facecolor="white")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    places = range(len(rows), 0, -1)
+    for y, row in zip(places, rows, strict=True):
+        colour = TONES[row.tone]
+        value = {name: 100 * number for name, number in row.numbers.items()}
+        left.plot([value["chance"]] * 2, [y - 0.3, y + 0.3], color=SOFT, lw=1.6)
+        left.plot([value["ceiling"]] * 2, [y - 0.3, y + 0.3], color=INK, lw=2.2)
+        left.plot([value["baseline"], value["protocol"]], [y, y], color=colour, lw=2.4, alpha=0.55)
+        left.plot(value["baseline"], y, "o", ms=7, mfc="white", mec=INK, mew=1.5)
+        left.plot(value["protocol"], y, "o", ms=7, color=colour)
+        right.plot([value["delta_low"], value["delta_high"]], [y, y], color=colour, lw=2.4, alpha=0.55)
+        right.plot(value["delta"], y, "o", ms=6, color=colour)
+        if row.name in targets:
+            right.plot(targets[row.name], y, marker="|", ms=12, mew=2.2, color=LINES[0])
+        right.annotate(
+            f"{value['delta']:+.1f}",
+            (1.01, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+            color=colour,
+        )
+    left.set_yticks(list(places), [f"{row.name}   n {int(row.numbers['n_queries'])}" for row in rows], fontsize=9)
+    left.set_ylim(0.3, len(rows) + 0.7)
+    left.set_xlim(-2, 102)
+    right.axvline(0, color=INK, lw=1)
+    left.set_xlabel("precision, points")
+    right.set_xlabel("protocol − baseline, points, with 95 % interval")
+    for axes in (left, right):
+        _clean(axes, grid="x")
+    if not rows:
+        left.text(0.5, 0.5, "no row could be computed", transform=left.transAxes, ha="center", color=SOFT)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
+    figure.legend(
+        handles=_scoreboard_legend(), loc="lower left", ncols=7, frameon=False, fontsize=8.5, labelcolor=INK
+    )
+    figure.tight_layout(rect=(0, 0.045 if len(rows) > 10 else 0.07, 0.985, 1))
+    return _png(figure)
+
+
+def plot_training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Loss parts and validation metrics by epoch.
+
+    Args:
+        rows: of `train_log.jsonl`: `epoch`, `loss` (part -> value), `validation` (row -> fraction); other
+            keys are not drawn. A part that some epochs lack is drawn where it is.
+
+    Returns:
+        PNG bytes without metadata.
+    """
+    figure = Figure(figsize=(11.5, 4.6), dpi=_DPI, facecolor="white")
+    losses, metrics = figure.subplots(1, 2)
+    _draw_curves(losses, rows, "loss", scale=1.0)
+    _draw_curves(metrics, rows, "validation", scale=100.0)
+    losses.set_title("Training loss", loc="left", fontsize=11, fontweight="bold", color=INK)
+    metrics.set_title("Validation, points", loc="left", fontsize=11, fontweight="bold", color=INK)
+    for axes in (losses, metrics):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _clean(axes, grid="y")
+    figure.tight_layout()
+    return _png(figure)
+
+
+def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, *, scale: float) -> None:
+    names = sorted({name for row in rows for name in row.get(key, {})})
+    for place, name in enumerate(names):
+        points = [(row["epoch"], scale * row[key][name]) for row in rows if name in row.get(key, {})]
+        epochs, values = zip(*points, strict=True)
+        style = "-" if place < len(LINES) else "--"
+        axes.plot(epochs, values, style, marker="o", ms=3.5, lw=1.8, color=LINES[place % len(LINES)], label=name)
+    if names:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5, labelcolor=INK)
+    else:
+        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=SOFT)
+
+
+def _clean(axes: Axes, *, grid: str) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.grid(axis="x" if grid == "x" else "y", color=FAINT, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=INK, labelsize=9)
+    axes.xaxis.label.set(color=SOFT, fontsize=9)
+
+
+def _scoreboard_legend() -> list[Line2D]:
+    def dot(label: str, face: str, edge: str) -> Line2D:
+        return Line2D([], [], ls="", marker="o", ms=7, mfc=face, mec=edge, mew=1.5, label=label)
+
+    def tick(label: str, colour: str) -> Line2D:
+        return Line2D([], [], ls="", marker="|", ms=11, mew=2.2, color=colour, label=label)
+
+    return [
+        dot("baseline", "white", INK),
+        dot("protocol, rose", TONES["rose"], TONES["rose"]),
+        dot("protocol, fell", TONES["fell"], TONES["fell"]),
+        tick("chance", SOFT),
+        tick("ceiling", INK),
+        tick("target", LINES[0]),
+    ]
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    # matplotlib would write its version; nothing but the picture may decide the bytes.
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,36 @@
+"""Evaluate one model's retrieval in full, the same way for baseline and protocol."""
+
+import argparse
+
+import numpy as np
+
+from lib import stage
+from lib.artifacts import write_text
+from lib.catalog.processed import read_images, read_rows
+from lib.embeddings import load_embedding_set
+from lib.evaluation.evaluate import evaluate
+from lib.evaluation.evaluation import headline, save_evaluation
+from lib.params import Params
+from lib.report.gallery import choose_queries, gallery_page, shown_items
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    stage.pin_threads(params.runtime.threads)
+    embedded = load_embedding_set(args.embeddings)
+    evaluation = evaluate(embedded, params.evaluate, pattern_only=params.data.pattern_only_categories)
+    save_evaluation(args.out, evaluation)
+    rng = np.random.default_rng(params.evaluate.bootstrap.seed)
+    chosen = choose_queries(evaluation.per_query, count=params.evaluate.gallery_queries, rng=rng)
+    page = gallery_page(
+        chosen,
+        name=args.out.name,
+        metrics=evaluation.metrics,
+        items=read_rows(args.images),
+        images=read_images(args.images, shown_items(chosen)),
+    )
+    write_text(args.out / "gallery.html", page)
+    return headline(evaluation)
+
+
+if __name__ == "__main__":
+    stage.main(run, name="evaluate", paths=("--embeddings", "--images", "--out"))

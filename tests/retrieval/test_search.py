@@ -1,0 +1,155 @@
+"""Exact search against the naive float64 definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.errors import ConfigError, IntegrityError
+from lib.retrieval import search
+from lib.retrieval.search import exact_top_k, pair_scores
+
+
+def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
+    rows = rng.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def naive(queries, gallery, *, k, query_products=None, gallery_products=None, mask=None):
+    """Slow and plain: every score in float64, one sort per query."""
+    rows, scores = np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf)
+    for i, query in enumerate(queries):
+        values = [round(float(np.sum(query.astype(np.float64) * item.astype(np.float64))), 9) for item in gallery]
+        allowed = [
+            j
+            for j in range(len(gallery))
+            if (mask is None or mask[j]) and (query_products is None or query_products[i] != gallery_products[j])
+        ]
+        best = sorted(allowed, key=lambda j: (-values[j], j))[:k]
+        rows[i, : len(best)] = best
+        scores[i, : len(best)] = [values[j] for j in best]
+    return rows, scores
+
+
+def test_hand_worked() -> None:
+    gallery = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0]], dtype=np.float32)
+    top = exact_top_k(gallery[[0, 2]], gallery, k=3)["all"]
+    assert top.rows.tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert top.scores.tolist() == [[1.0, 0.600000024, 0.0], [1.0, 0.800000012, 0.0]]
+
+
+def test_ties_go_to_the_smaller_row_even_beyond_the_margin() -> None:
+    rng = np.random.default_rng(0)
+    one = unit_rows(rng, 1, 16)
+    gallery = np.concatenate([unit_rows(rng, 50, 16), np.repeat(one, 200, axis=0), unit_rows(rng, 50, 16)])
+    top = exact_top_k(one, gallery, k=5)["all"]
+    assert top.rows.tolist() == [[50, 51, 52, 53, 54]]
+    assert len(set(top.scores[0].tolist())) == 1
+
+
+def test_own_product_is_left_out_with_every_sibling() -> None:
+    gallery = unit_rows(np.random.default_rng(1), 12, 4)
+    products = np.repeat(np.arange(4), 3)
+    top = exact_top_k(gallery, gallery, k=12, query_products=products, gallery_products=products)["all"]
+    for i, rows in enumerate(top.rows):
+        assert sorted(rows[rows >= 0].tolist()) == [j for j in range(12) if products[j] != products[i]]
+        assert (rows[9:] == -1).all() and np.isneginf(top.scores[i, 9:]).all()
+
+
+def test_k_beyond_the_gallery_and_empty_sides() -> None:
+    gallery = unit_rows(np.random.default_rng(2), 3, 4)
+    top = exact_top_k(gallery[:2], gallery, k=50, masks={"none": np.zeros(3, bool), "one": np.eye(3, dtype=bool)[1]})
+    assert (top["none"].rows == -1).all()
+    assert top["one"].rows[:, 0].tolist() == [1, 1] and (top["one"].rows[:, 1:] == -1).all()
+    assert exact_top_k(gallery[:0], gallery, k=2)["all"].rows.shape == (0, 2)
+    assert (exact_top_k(gallery, gallery[:0], k=2)["all"].rows == -1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_items=st.integers(1, 90),
+    dim=st.integers(1, 9),
+    k=st.integers(1, 30),
+    distinct=st.integers(1, 40),
+)
+def test_equals_the_naive_definition(seed: int, n_items: int, dim: int, k: int, distinct: int) -> None:
+    rng = np.random.default_rng(seed)
+    prototypes = unit_rows(rng, distinct, dim)
+    gallery = prototypes[rng.integers(0, distinct, n_items)]  # duplicates on purpose
+    queries = np.concatenate([unit_rows(rng, 3, dim), prototypes[:2]])
+    query_products, gallery_products = rng.integers(0, 5, len(queries)), rng.integers(0, 5, n_items)
+    masks = {"all": np.ones(n_items, bool), "some": rng.random(n_items) < 0.4, "same": np.ones(n_items, bool)}
+    found = exact_top_k(
+        queries, gallery, k=k, query_products=query_products, gallery_products=gallery_products, masks=masks
+    )
+    assert list(found) == list(masks)
+    for name, mask in masks.items():
+        rows, scores = naive(
+            queries, gallery, k=k, query_products=query_products, gallery_products=gallery_products, mask=mask
+        )
+        np.testing.assert_array_equal(found[name].rows, rows)
+        np.testing.assert_array_equal(found[name].scores, scores)
+
+
+def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    gallery, queries = unit_rows(rng, 700, 8), unit_rows(rng, 40, 8)
+    products = rng.integers(0, 50, 700), rng.integers(0, 50, 40)
+    arguments = {"k": 7, "gallery_products": products[0], "query_products": products[1]}
+    whole = exact_top_k(queries, gallery, **arguments)["all"]
+    monkeypatch.setattr(search, "_CHUNK_ITEMS", 64)
+    monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
+    monkeypatch.setattr(search, "_PAIR_CELLS", 24)
+    chunked = exact_top_k(queries, gallery, **arguments)["all"]
+    np.testing.assert_array_equal(whole.rows, chunked.rows)
+    np.testing.assert_array_equal(whole.scores, chunked.scores)
+
+
+def test_large_enough_for_groups_and_nearly_collapsed() -> None:
+    """All items within 1e-6 of each other: float32 cannot rank them, the fallback must."""
+    rng = np.random.default_rng(4)
+    rows = np.ones((900, 16)) + 1e-6 * rng.normal(size=(900, 16))
+    gallery = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    expected = naive(gallery[:4], gallery, k=10)
+    top = exact_top_k(gallery[:4], gallery, k=10)["all"]
+    np.testing.assert_array_equal(top.rows, expected[0])
+    np.testing.assert_array_equal(top.scores, expected[1])
+    spread = unit_rows(rng, 3000, 16)
+    np.testing.assert_array_equal(
+        exact_top_k(spread[:5], spread, k=10)["all"].rows, naive(spread[:5], spread, k=10)[0]
+    )
+
+
+def test_a_pair_score_depends_on_its_two_rows_only() -> None:
+    rng = np.random.default_rng(5)
+    gallery, queries = unit_rows(rng, 300, 37), unit_rows(rng, 3, 37)
+    whole = pair_scores(queries, gallery, np.tile(np.arange(300), (3, 1)))
+    single = [[pair_scores(queries[[i]], gallery[[j]], np.array([[0]]))[0, 0] for j in range(300)] for i in range(3)]
+    np.testing.assert_array_equal(whole, single)
+
+
+def test_memory_mapped_gallery(tmp_path) -> None:
+    gallery = unit_rows(np.random.default_rng(6), 100, 8)
+    np.save(tmp_path / "g.npy", gallery)
+    mapped = np.load(tmp_path / "g.npy", mmap_mode="r")
+    top, expected = exact_top_k(mapped[:5], mapped, k=3)["all"], exact_top_k(gallery[:5], gallery, k=3)["all"]
+    np.testing.assert_array_equal(top.rows, expected.rows)
+
+
+def test_bad_input_is_named() -> None:
+    gallery = unit_rows(np.random.default_rng(7), 5, 3)
+    with pytest.raises(ConfigError, match="k: expected at least 1, got 0"):
+        exact_top_k(gallery, gallery, k=0)
+    with pytest.raises(ConfigError, match="one dim"):
+        exact_top_k(gallery, gallery[:, :2], k=1)
+    with pytest.raises(ConfigError, match="products"):
+        exact_top_k(gallery, gallery, k=1, query_products=np.zeros(5, np.int64))
+    with pytest.raises(ConfigError, match="mask 'known'"):
+        exact_top_k(gallery, gallery, k=1, masks={"known": np.ones(4, bool)})
+    broken = gallery.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(IntegrityError, match="gallery: row 3"):
+        exact_top_k(gallery, broken, k=1)
