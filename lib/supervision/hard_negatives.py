@@ -1,0 +1,248 @@
+"""Attribute-controlled hard negatives from the baseline's own mistakes, with an audit of false negatives.
+
+A hard negative looks like its anchor to the baseline, has its category, and is *known* to differ in an
+attribute. It must score clearly below a true positive of the anchor (NV-Retriever, Moreira et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lib.artifacts import FloatArray
+from lib.embeddings import Embeddings
+from lib.params import ATTRIBUTES, Mine
+from lib.retrieval.search import ScoreArray, TopK, exact_top_k
+from lib.supervision.codes import (
+    STRONG_EQUAL,
+    BoolArray,
+    IntArray,
+    attribute_codes,
+    category_codes,
+    codes_of,
+    different_known,
+    equal_known,
+    group_pairs,
+)
+
+COLUMNS = ("anchor_id", "negative_id", "score", "positive_score", "rank", "differs_in", "suspect")
+
+
+def mine_hard_negatives(
+    catalog: Embeddings,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    params: Mine,
+    pattern_only: Sequence[str],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Mine hard negatives for a seeded choice of anchors.
+
+    Anchors have a known category (not a pattern-only one) and a known value of a mined attribute; where there
+    are more than `max_anchors`, rare values are preferred (`choose_anchors`). The positive score of an anchor
+    is the best score of its group siblings; without siblings, the best among its `depth` nearest items that
+    share category and two attribute values and differ in nothing mined (a positive further away scores less
+    than every candidate, so none could be accepted).
+
+    A candidate is one of the `depth` nearest items of other products with the anchor's category. It is
+    accepted when it is known to differ in at least one of `attributes` (unknown is not different) and scores
+    at most `max_positive_ratio` times the positive score; the best `per_anchor` are kept, ties to the smaller
+    row. Suspected false negatives are listed for review and never trained on: candidates that are known to
+    differ but score above that bound (is the label right?), and those that differ in nothing known and
+    outscore the positive (is it the same product?). One per anchor, those furthest above the positive
+    first, `suspects` in all.
+
+    Args:
+        catalog: the train split with baseline embeddings.
+        groups: kept groups, product_id -> item ids.
+        params: the section `mine`.
+        pattern_only: categories that never make a category positive or negative.
+
+    Returns:
+        A table with `COLUMNS` (accepted rows by anchor and rank, then suspects; rank counts from 1 among the
+        items of other products) and statistics. No eligible anchor gives an empty table.
+    """
+    meta = catalog.meta
+    category = category_codes(meta, pattern_only)
+    mined = attribute_codes(meta, params.attributes)
+    eligible = (category >= 0) & (mined >= 0).any(axis=1)
+    anchors = choose_anchors(mined, np.flatnonzero(eligible), params=params)
+    images = np.asarray(catalog.images)
+    products = codes_of(meta["product_id"])
+    top = exact_top_k(
+        images[anchors],
+        images,
+        k=max(min(params.depth, len(meta)), 1),
+        query_products=products[anchors],
+        gallery_products=products,
+    )["all"]
+    sibling = sibling_scores(images, *group_pairs(groups, meta["item_id"].tolist()))[anchors]
+    chosen = _choose(
+        top,
+        anchors,
+        category=category,
+        mined=mined,
+        every=attribute_codes(meta, ATTRIBUTES),
+        sibling=sibling,
+        params=params,
+    )
+    table = pd.concat(
+        [
+            _rows(chosen.accepted, chosen, top, anchors, meta, params, suspect=False),
+            _rows(chosen.suspect, chosen, top, anchors, meta, params, suspect=True),
+        ],
+        ignore_index=True,
+    )
+    return table, _statistics(
+        table, chosen, n_items=len(meta), n_eligible=int(eligible.sum()), sibling=sibling, params=params
+    )
+
+
+def choose_anchors(codes: IntArray, eligible: IntArray, *, params: Mine) -> IntArray:
+    """At most `max_anchors` of the eligible rows, sorted.
+
+    Drawn without replacement with weight `1/sqrt(f)`, where f is the frequency of the rarest of the item's
+    known values: rare values keep nearly all their items, frequent ones fill the rest.
+
+    Args:
+        codes: (n_items, n_attributes), -1 unknown.
+        eligible: rows to choose from.
+        params: the section `mine`.
+    """
+    if len(eligible) <= params.max_anchors:
+        return eligible.astype(np.int64)
+    rarest = np.full(len(codes), np.inf)
+    for column in codes.T:
+        counts = np.bincount(column[column >= 0], minlength=1)
+        rarest = np.where(column >= 0, np.minimum(rarest, counts[np.maximum(column, 0)]), rarest)
+    rng = np.random.default_rng(params.seed)
+    weights = 1.0 / np.sqrt(rarest[eligible])
+    # the largest of u^(1/w) is a weighted draw without replacement (Efraimidis and Spirakis 2006)
+    keys = np.log(rng.random(len(eligible))) / weights
+    kept: IntArray = np.sort(eligible[np.argsort(-keys, kind="stable")[: params.max_anchors]])
+    return kept
+
+
+def sibling_scores(images: FloatArray, left: IntArray, right: IntArray) -> ScoreArray:
+    """(n_items,) best score of each item with its group siblings, -inf where it has none."""
+    best = np.full(len(images), -np.inf)
+    for start in range(0, len(left), 65_536):
+        a, b = left[start : start + 65_536], right[start : start + 65_536]
+        # e: embedding axis is summed, p: pairs stay
+        scores = np.einsum("pe,pe->p", images[a].astype(np.float64), images[b].astype(np.float64))
+        np.maximum.at(best, a, scores)
+        np.maximum.at(best, b, scores)
+    return best
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Masks over (n_anchors, depth), and what they were chosen by."""
+
+    accepted: BoolArray
+    suspect: BoolArray
+    differs: npt.NDArray[np.bool_]  # (n_anchors, depth, n_mined)
+    positive: ScoreArray  # (n_anchors,), -inf where there is none
+    same_category: BoolArray
+    known_different: BoolArray
+
+
+def _choose(
+    top: TopK,
+    anchors: IntArray,
+    *,
+    category: IntArray,
+    mined: IntArray,
+    every: IntArray,
+    sibling: ScoreArray,
+    params: Mine,
+) -> _Chosen:
+    rows = np.maximum(top.rows, 0)
+    same_category = (top.rows >= 0) & (category[rows] == category[anchors][:, None])
+    differs = different_known(mined[rows], mined[anchors][:, None, :])
+    known_different = same_category & differs.any(axis=2)
+    n_equal = equal_known(every[rows], every[anchors][:, None, :]).sum(axis=2)
+    alike = same_category & ~known_different & (n_equal >= STRONG_EQUAL)
+    has_sibling = np.isfinite(sibling)
+    positive = np.where(has_sibling, sibling, np.where(alike, top.scores, -np.inf).max(axis=1, initial=-np.inf))
+    has_positive = np.isfinite(positive)[:, None]
+    below = top.scores <= params.max_positive_ratio * positive[:, None]
+    accepted = known_different & has_positive & below
+    accepted &= np.cumsum(accepted, axis=1) <= params.per_anchor
+    above = known_different & has_positive & ~below
+    above |= same_category & ~known_different & has_positive & (top.scores > positive[:, None])
+    margin = np.where(above, top.scores, -np.inf) - np.where(has_positive, positive[:, None], 0.0)
+    return _Chosen(
+        accepted, _furthest(margin, limit=params.suspects), differs, positive, same_category, known_different
+    )
+
+
+def _furthest(margin: ScoreArray, *, limit: int) -> BoolArray:
+    """The cell of highest margin of the `limit` rows where it is highest; ties to the earlier row and rank."""
+    chosen = np.zeros(margin.shape, dtype=bool)
+    if margin.size:
+        best = margin.argmax(axis=1)
+        values = margin[np.arange(len(margin)), best]
+        rows = np.argsort(-values, kind="stable")[:limit]
+        rows = rows[np.isfinite(values[rows])]
+        chosen[rows, best[rows]] = True
+    return chosen
+
+
+def _rows(
+    mask: BoolArray,
+    chosen: _Chosen,
+    top: TopK,
+    anchors: IntArray,
+    meta: pd.DataFrame,
+    params: Mine,
+    *,
+    suspect: bool,
+) -> pd.DataFrame:
+    anchor, rank = np.nonzero(mask)
+    ids = meta["item_id"].to_numpy()
+    names = np.array(params.attributes)
+    differs_in = [",".join(names[row]) for row in chosen.differs[anchor, rank]]
+    return pd.DataFrame(
+        {
+            "anchor_id": ids[anchors[anchor]],
+            "negative_id": ids[top.rows[anchor, rank]],
+            "score": np.round(top.scores[anchor, rank], 9),
+            "positive_score": np.round(chosen.positive[anchor], 9),
+            "rank": (rank + 1).astype(np.int64),
+            "differs_in": pd.Series(differs_in, dtype=object),
+            "suspect": np.full(len(anchor), suspect),
+        },
+        columns=list(COLUMNS),
+    )
+
+
+def _statistics(
+    table: pd.DataFrame, chosen: _Chosen, *, n_items: int, n_eligible: int, sibling: ScoreArray, params: Mine
+) -> dict[str, Any]:
+    accepted = table[~table["suspect"]]
+    n_positive = int(np.isfinite(chosen.positive).sum())
+    n_sibling = int(np.isfinite(sibling).sum())
+    split = accepted["differs_in"].str.split(",").explode()
+    return {
+        "items": n_items,
+        "eligible": n_eligible,
+        "anchors": len(chosen.positive),
+        "anchors_with_sibling": n_sibling,
+        "anchors_with_alike_only": n_positive - n_sibling,
+        "anchors_without_positive": len(chosen.positive) - n_positive,
+        "anchors_with_negative": int(chosen.accepted.any(axis=1).sum()),
+        "candidates_same_category": int(chosen.same_category.sum()),
+        "candidates_known_different": int(chosen.known_different.sum()),
+        "negatives": len(accepted),
+        "suspects": int(table["suspect"].sum()),
+        "differs_in": {name: int((split == name).sum()) for name in params.attributes},
+        "median_rank": float(accepted["rank"].median()) if len(accepted) else "skipped: no negative",
+        "median_score_ratio": round(float((accepted["score"] / accepted["positive_score"]).median()), 4)
+        if len(accepted)
+        else "skipped: no negative",
+    }

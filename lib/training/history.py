@@ -1,0 +1,116 @@
+"""What a training run remembers of itself: log, curves, best epoch, and how to go on from a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.errors import IntegrityError
+from lib.training.checkpoint import load_checkpoint
+from lib.training.protocol_model import ProtocolModel
+
+History = list[dict[str, Any]]
+"""A row per epoch, epoch 0 first: `epoch`, `loss` (by part), `validation`, `distribution`."""
+
+
+def selection_score(row: dict[str, Any], select_by: Sequence[str]) -> float:
+    """Mean of the validation rows named in `select_by`; absent rows are ignored, 0 when none is there."""
+    values = [row["validation"][name] for name in select_by if name in row["validation"]]
+    return sum(values) / len(values) if values else 0.0
+
+
+def best_epoch(history: History, *, select_by: Sequence[str]) -> int:
+    """Epoch with the highest selection score; the earlier one of equals.
+
+    >>> rows = [{"epoch": e, "validation": {"neckline@10": v}} for e, v in enumerate([0.2, 0.4, 0.4])]
+    >>> best_epoch(rows, select_by=["neckline@10"])
+    1
+    """
+    scores = [selection_score(row, select_by) for row in history]
+    return int(history[scores.index(max(scores))]["epoch"])
+
+
+def log_lines(history: History) -> str:
+    """`train_log.jsonl`; holds no durations, so that two runs write the same bytes."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in history)
+
+
+def curves_csv(history: History) -> str:
+    """`train_curves.csv` for `dvc plots`: a row per epoch, a column per loss part and validation row."""
+    flat = [
+        {
+            "epoch": row["epoch"],
+            **{f"loss_{name}": value for name, value in row["loss"].items()},
+            **row["validation"],
+        }
+        for row in history
+    ]
+    columns = sorted({name for row in flat for name in row} - {"epoch"})
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, ["epoch", *columns], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return stream.getvalue()
+
+
+def last_checkpoint(out: Path) -> Path:
+    """The checkpoint of the latest epoch under a training folder.
+
+    Raises:
+        IntegrityError: there is none.
+    """
+    found = sorted((out / "checkpoints").glob("epoch_*.pt"), key=lambda path: int(path.stem[6:]))
+    if not found:
+        raise IntegrityError(f"{out}/checkpoints: no epoch to resume from; run without --resume")
+    return found[-1]
+
+
+def open_resumable(
+    path: Path, *, facts: dict[str, Any], model: ProtocolModel, optimizer: torch.optim.Optimizer
+) -> History:
+    """Load weights and optimizer of a checkpoint into `model` and `optimizer`; return its history.
+
+    Raises:
+        IntegrityError: the checkpoint was made from other data, another backbone or other parameters.
+    """
+    content = load_checkpoint(path)
+    for name, expected in facts.items():
+        found = content.get(name)
+        if found != expected:
+            keys = [k for k in expected if not isinstance(found, dict) or found.get(k) != expected[k]]
+            shown = found if not isinstance(found, dict) else {k: found.get(k) for k in keys}
+            raise IntegrityError(
+                f"{path}: expected {name} { ({k: expected[k] for k in keys}) }, got {shown}; "
+                "re-run stage train_protocol without --resume"
+            )
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    history: History = content["history"]
+    return history
+
+
+def delta_table(baseline: dict[str, float], model: dict[str, float]) -> str:
+    """Validation rows of a model beside the baseline's, with the difference in points (hundredths).
+
+    >>> print(delta_table({"neckline@10": 0.25}, {"neckline@10": 0.375}))
+    validation     baseline   model   points
+    neckline@10       0.250   0.375   +12.50
+    """
+    lines = [f"{'validation':<14} {'baseline':>8} {'model':>7} {'points':>8}"]
+    for name, value in model.items():
+        points = 100.0 * (value - baseline[name])
+        lines.append(f"{name:<14} {baseline[name]:>8.3f} {value:>7.3f} {points:>+8.2f}")
+    return "\n".join(lines)
+
+
+def summary(history: History, *, select_by: Sequence[str]) -> str:
+    """Best epoch and its validation against epoch 0."""
+    best = next(row for row in history if row["epoch"] == best_epoch(history, select_by=select_by))
+    table = delta_table(history[0]["validation"], best["validation"])
+    return f"best of {len(history) - 1} epochs by validation: epoch {best['epoch']}\n{table}"

@@ -1,0 +1,160 @@
+"""Losses as pure functions of tensors; each returns a scalar and says what a row without evidence adds: nothing.
+
+Codes are integers per item with -1 for "unknown". Unknown is never "different": such entries are left out.
+The tests hold a slow reference, written with loops, for every function here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def multi_positive_info_nce(
+    logits: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    *,
+    row_weights: Tensor | None = None,
+    column_log_weights: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE with any number of positives per row; columns in neither mask are left out.
+
+    `loss_i = -1/|P(i)| * sum_{p in P(i)} log( exp(z_ip) / sum_{c in P(i) + N(i)} w_ic exp(z_ic) )`,
+    the form `L_out` of SupCon (Khosla et al. 2020, eq. 2). Leaving a suspected false negative out of both
+    masks removes it from the denominator.
+
+    Args:
+        logits: (n_rows, n_candidates) float, similarity divided by temperature.
+        positives: (n_rows, n_candidates) bool.
+        negatives: (n_rows, n_candidates) bool, disjoint from `positives`.
+        row_weights: (n_rows,) float >= 0; the result is the weighted mean over rows. Default: all 1.
+        column_log_weights: (n_rows, n_candidates) float, `log w` added in the denominator only: a negative
+            of weight 2 counts like two of them.
+
+    Returns:
+        A scalar; 0 when no row with a positive and a weight above 0 exists.
+
+    Example:
+        >>> z = torch.tensor([[0.0, 0.0]])
+        >>> loss = multi_positive_info_nce(z, torch.tensor([[True, False]]), torch.tensor([[False, True]]))
+        >>> round(loss.item(), 4)  # log 2
+        0.6931
+    """
+    n_positives = positives.sum(dim=1)
+    has_positive = n_positives > 0
+    weighted = logits if column_log_weights is None else logits + column_log_weights
+    # a row without candidates would give log 0 = -inf and a NaN gradient: it keeps all and weighs nothing
+    kept = positives | negatives | ~has_positive[:, None]
+    denominator = torch.logsumexp(weighted.masked_fill(~kept, float("-inf")), dim=1)
+    mean_positive = logits.masked_fill(~positives, 0.0).sum(dim=1) / n_positives.clamp(min=1)
+    weights = has_positive.to(logits.dtype) if row_weights is None else row_weights * has_positive
+    total = weights.sum()
+    return (weights * (denominator - mean_positive)).sum() / total.clamp(min=torch.finfo(logits.dtype).tiny)
+
+
+def image_text_contrastive(image: Tensor, text: Tensor, logit_scale: Tensor, same_text: Tensor) -> Tensor:
+    """Symmetric image-text InfoNCE (CLIP, Radford et al. 2021) in which items with one caption are all positives.
+
+    Args:
+        image: (batch, dim) unit rows.
+        text: (batch, dim) unit rows, row i being the caption of image i.
+        logit_scale: scalar, 1 / temperature.
+        same_text: (batch, batch) bool, symmetric: captions of i and j are the same text. The diagonal is
+            True; a row (and column) that is False throughout belongs to an item without a caption and is
+            left out.
+
+    Returns:
+        The mean of both directions; with a diagonal `same_text` this is CLIP's loss.
+    """
+    captioned = same_text.diagonal()
+    negatives = ~same_text & captioned[:, None] & captioned[None, :]
+    logits = logit_scale * image @ text.T
+    to_text = multi_positive_info_nce(logits, same_text, negatives)
+    to_image = multi_positive_info_nce(logits.T, same_text.T, negatives.T)
+    return (to_text + to_image) / 2
+
+
+def attribute_contrastive(
+    embeddings: Tensor, codes: Tensor, *, weights: Tensor, temperature: float, excluded: Tensor
+) -> Tensor:
+    """Supervised contrast per attribute: equal known value attracts, different known value repels.
+
+    Per attribute this is `multi_positive_info_nce` of the batch against itself (SupCon, Khosla et al. 2020);
+    an item whose value is unknown is neither anchor, positive nor negative for that attribute.
+
+    Args:
+        embeddings: (n, dim) unit rows.
+        codes: (n, n_attributes) integer value codes, -1 unknown.
+        weights: (n_attributes,) float; attributes are averaged over anchors, then summed with these weights.
+        temperature: above 0; from about 0.03 on, float32 holds every term.
+        excluded: (n, n) bool, pairs that are never compared (the diagonal, and duplicates of one item).
+
+    Returns:
+        A scalar; an attribute without any positive pair adds 0.
+    """
+    known = (codes >= 0).to(embeddings.dtype)  # (n, n_attributes)
+    values = torch.arange(int(codes.max()) + 1)
+    one_hot = (codes[:, :, None] == values).to(embeddings.dtype)  # (n, n_attributes, n_values)
+    compared = (~excluded).to(embeddings.dtype)
+    logits = embeddings @ embeddings.T / temperature
+    highest = logits.detach().masked_fill(excluded, float("-inf")).amax(dim=1, keepdim=True)
+    shifted = logits - highest.clamp(min=-1.0 / temperature)  # rows without any candidate stay finite
+    exponentials = shifted.exp() * compared
+    # i: anchors, j: candidates, a: attributes, v: values; sums over candidates are matrix products, so that
+    # nothing of size attributes x n x n is made
+    tiny = torch.finfo(embeddings.dtype).tiny
+    denominator = torch.einsum("ij,ja->ia", exponentials, known).clamp(min=tiny).log()
+    own_sum = torch.einsum("ij,jav,iav->ia", shifted * compared, one_hot, one_hot)
+    n_positives = torch.einsum("ij,jav,iav->ia", compared, one_hot, one_hot)
+    has_positive = (n_positives > 0).to(embeddings.dtype)
+    per_anchor = (denominator - own_sum / n_positives.clamp(min=1)) * has_positive
+    per_attribute = per_anchor.sum(dim=0) / has_positive.sum(dim=0).clamp(min=1)
+    return (weights * per_attribute).sum()
+
+
+def masked_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    """Mean cross-entropy over the rows whose value is known; 0 when none is.
+
+    Args:
+        logits: (n, n_values).
+        codes: (n,) int64 in [0, n_values), or -1 for unknown.
+    """
+    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
+    return total / (codes >= 0).sum().clamp(min=1)
+
+
+def identity_distance(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Mean cosine distance of a head's outputs to its inputs; what keeps an adapter near its backbone.
+
+    Args:
+        outputs: (n, dim) unit rows.
+        inputs: (n, dim) unit rows.
+
+    Returns:
+        A scalar in [0, 2], 0 for the identity (the penalty of CLAP, Silva-Rodriguez et al. 2024, in its
+        cosine form).
+    """
+    # e: embedding axis is summed, n: rows stay
+    return (1.0 - torch.einsum("ne,ne->n", outputs, inputs)).mean()
+
+
+def known_difference(rows: Tensor, columns: Tensor) -> Tensor:
+    """Where two items are known to differ in at least one attribute.
+
+    Args:
+        rows: (n_rows, n_attributes) codes, -1 unknown.
+        columns: (n_columns, n_attributes) codes.
+
+    Returns:
+        (n_rows, n_columns) bool.
+    """
+    left, right = rows[:, None, :], columns[None, :, :]
+    return ((left != right) & (left >= 0) & (right >= 0)).any(dim=2)
+
+
+def n_equal(rows: Tensor, columns: Tensor) -> Tensor:
+    """(n_rows, n_columns) int: in how many attributes two items are known to be equal."""
+    left, right = rows[:, None, :], columns[None, :, :]
+    return ((left == right) & (left >= 0)).sum(dim=2)

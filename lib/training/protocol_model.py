@@ -1,0 +1,224 @@
+"""The protocol model: small residual heads on the frozen backbone's embeddings.
+
+`y = x + f(x)` with the last layer of `f` at zero, so that an untrained model *is* the baseline, to the byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.artifacts import FloatArray, file_sha256, sequence_sha256
+from lib.embeddings import Embeddings, EmbeddingSet
+from lib.errors import IntegrityError
+from lib.training.checkpoint import REMEDY, load_checkpoint
+
+BATCH = 1024
+"""Rows per inference batch; the last one is padded, so that a row's bytes do not depend on its neighbours."""
+UNIT_TOLERANCE = 1e-6
+MAX_LOG_SCALE = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What must be known to build the model before its weights are loaded.
+
+    Attributes:
+        dim: size of the backbone's embeddings, in and out.
+        backbone: fingerprint of the embeddings it was trained on.
+        kind: `linear` or `mlp` residual.
+        hidden: width of the mlp.
+        dropout: on the mlp's hidden layer (on the input of `linear`), while training only.
+        vocabularies: per attribute its known values, in the order of the classifier's outputs.
+        initial_temperature: of the contrastive loss; learnable.
+        image_weight: where the learnable weight of the image in fused queries starts, inside (0, 1).
+    """
+
+    dim: int
+    backbone: str
+    kind: Literal["linear", "mlp"]
+    hidden: int
+    dropout: float
+    vocabularies: Mapping[str, tuple[str, ...]]
+    initial_temperature: float
+    image_weight: float = 0.5
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON and checkpoints."""
+        return {**asdict(self), "vocabularies": {name: list(v) for name, v in self.vocabularies.items()}}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `as_dict`."""
+        return cls(**{**raw, "vocabularies": {name: tuple(v) for name, v in raw["vocabularies"].items()}})
+
+
+class ResidualHead(nn.Module):
+    """`x + f(x)`, not yet normalised; the identity until its last layer is trained."""
+
+    def __init__(self, config: ModelConfig, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.first = _linear(config.dim, config.hidden, generator) if config.kind == "mlp" else None
+        self.last = nn.utils.skip_init(nn.Linear, config.hidden if config.kind == "mlp" else config.dim, config.dim)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """(n, dim) -> (n, dim); `dropout` is the generator of the dropout mask, None for no dropout."""
+        hidden = x if self.first is None else F.gelu(self.first(x))
+        if dropout is not None and self.dropout > 0:
+            kept = torch.rand(hidden.shape, generator=dropout) >= self.dropout
+            hidden = hidden * kept / (1.0 - self.dropout)
+        residual: Tensor = self.last(hidden)
+        return x + residual
+
+
+class ProtocolModel(nn.Module):
+    """Image and text heads, attribute classifiers, temperature and fusion weight."""
+
+    def __init__(self, config: ModelConfig, *, generator: torch.Generator) -> None:
+        """Build an untrained model; `generator` draws the first layers' weights."""
+        super().__init__()
+        self.config = config
+        self.image_head = ResidualHead(config, generator=generator)
+        self.text_head = ResidualHead(config, generator=generator)
+        self.attributes = sorted(config.vocabularies)
+        self.attribute_sizes = [len(config.vocabularies[name]) for name in self.attributes]
+        # one matrix for all attributes, in the order of `attributes`: one product instead of six
+        self.attribute_heads = _linear(config.dim, sum(self.attribute_sizes), generator)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.initial_temperature)))
+        self.fusion_logit = nn.Parameter(torch.tensor(math.log(config.image_weight / (1.0 - config.image_weight))))
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """1 / temperature, clamped to [1, 100] as CLIP does."""
+        return self.log_scale.clamp(0.0, MAX_LOG_SCALE).exp()
+
+    @property
+    def image_weight(self) -> Tensor:
+        """Weight of the image in a fused query, in (0, 1); the text has the rest."""
+        return torch.sigmoid(self.fusion_logit)
+
+    def encode_images(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """Differentiable image head: (n, dim) -> (n, dim) unit rows."""
+        return F.normalize(self.image_head(x, dropout), dim=1)
+
+    def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """Differentiable text head: (n, dim) -> (n, dim) unit rows."""
+        return F.normalize(self.text_head(x, dropout), dim=1)
+
+    def attribute_logits(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """Class scores per attribute, (n, n_values) each, from (n, dim) unit rows."""
+        # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer
+        logits = self.attribute_heads(embeddings * math.sqrt(self.config.dim))
+        return dict(zip(self.attributes, logits.split(self.attribute_sizes, dim=1), strict=True))
+
+    def encode_image_numpy(self, x: FloatArray) -> FloatArray:
+        """Apply the image head to baseline embeddings.
+
+        Args:
+            x: (n, dim) float32, unit rows.
+
+        Returns:
+            (n, dim) float32, unit rows, C-contiguous. An untrained model returns the bytes of `x`. A row's
+            result does not depend on the other rows. Empty in, empty out.
+        """
+        return self._in_batches(x, self.image_head)
+
+    def encode_text_numpy(self, x: FloatArray) -> FloatArray:
+        """Apply the text head to baseline embeddings; as `encode_image_numpy`."""
+        return self._in_batches(x, self.text_head)
+
+    def _in_batches(self, x: FloatArray, head: Callable[[Tensor], Tensor]) -> FloatArray:
+        if x.ndim != 2 or x.shape[1] != self.config.dim:
+            raise IntegrityError(
+                f"protocol model: expected embeddings (n, {self.config.dim}), got {x.shape}; {REMEDY}"
+            )
+        out = np.empty(x.shape, dtype=np.float32)
+        padded = np.zeros((BATCH, self.config.dim), dtype=np.float32)
+        for start in range(0, len(x), BATCH):
+            rows = x[start : start + BATCH]
+            padded[: len(rows)] = rows
+            padded[len(rows) :] = 0.0
+            with torch.no_grad():
+                encoded = head(torch.from_numpy(padded)).numpy()
+            changed = encoded[: len(rows)]
+            # -0.0 + 0.0 is +0.0: an entry that did not change keeps its sign bit too
+            out[start : start + BATCH] = unit_rows(np.where(changed == rows, rows, changed))
+        return out
+
+
+def unit_rows(x: FloatArray) -> FloatArray:
+    """Scale rows to length 1; rows within 1e-6 of it keep their bytes, so that doing it twice changes nothing.
+
+    Raises:
+        IntegrityError: a row is zero or not finite.
+    """
+    norms = np.sqrt(np.einsum("ne,ne->n", x, x, dtype=np.float64))  # e: embedding axis, n: rows
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(bad):
+        raise IntegrityError(f"protocol model: row {bad[0]} of a batch has length {norms[bad[0]]}; {REMEDY}")
+    scaled = (x / norms[:, None]).astype(np.float32)
+    result: FloatArray = np.where((np.abs(norms - 1.0) <= UNIT_TOLERANCE)[:, None], x, scaled)
+    return result
+
+
+def load_model(path: Path, *, dim: int, backbone: str) -> ProtocolModel:
+    """Load a trained model for embeddings of `dim` made by `backbone`.
+
+    Raises:
+        IntegrityError: the checkpoint is damaged, or was trained on another backbone or dimension.
+    """
+    return model_from_checkpoint(load_checkpoint(path), name=str(path), dim=dim, backbone=backbone)
+
+
+def model_from_checkpoint(content: Mapping[str, Any], *, name: str, dim: int, backbone: str) -> ProtocolModel:
+    """Build the model of an opened checkpoint; see `load_model`."""
+    config = ModelConfig.from_dict(content["model_config"])
+    if config.dim != dim:
+        raise IntegrityError(f"{name}: expected a model for dimension {dim}, got {config.dim}; {REMEDY}")
+    if config.backbone != backbone:
+        raise IntegrityError(
+            f"{name}: expected a model for backbone {backbone[:12]}, got {config.backbone[:12]}; {REMEDY}"
+        )
+    model = ProtocolModel(config, generator=torch.Generator())
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise IntegrityError(f"{name}: weights do not fit the configuration ({error}); {REMEDY}") from None
+    return model
+
+
+def untrained(model: ProtocolModel) -> ProtocolModel:
+    """A model of the same configuration that changes nothing: the baseline."""
+    return ProtocolModel(model.config, generator=torch.Generator())
+
+
+def embed_with(model: ProtocolModel, baseline: EmbeddingSet, *, checkpoint: Path) -> EmbeddingSet:
+    """The baseline's embedded catalogue seen through the heads.
+
+    Its fingerprint is the sha256 of the backbone's fingerprint and the checkpoint file's, so that an index or
+    evaluation built from other weights is never mistaken for this one.
+    """
+    fingerprint = sequence_sha256([baseline.fingerprint, file_sha256(checkpoint)])
+    catalog, queries = (
+        Embeddings(model.encode_image_numpy(part.images), model.encode_text_numpy(part.texts), part.meta)
+        for part in (baseline.catalog, baseline.queries)
+    )
+    return EmbeddingSet(catalog, queries, fingerprint)
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,25 @@
+"""Draw the training pairs of five kinds."""
+
+import argparse
+
+from lib import stage
+from lib.artifacts import read_json, read_parquet, write_json, write_parquet
+from lib.embeddings import load_embedding_set
+from lib.params import Params
+from lib.supervision.pairs import build_pairs
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    catalog = load_embedding_set(args.embeddings).catalog
+    groups = read_json(args.groups)["groups"]
+    negatives = read_parquet(args.negatives)
+    pattern_only = params.data.pattern_only_categories
+    table, facts = build_pairs(catalog.meta, groups, negatives, params=params.pairs, pattern_only=pattern_only)
+    write_parquet(args.out / "pairs.parquet", table)
+    write_json(args.out / "pairs_stats.json", facts)
+    made = ", ".join(f"{kind} {row['made']}/{row['wanted']}" for kind, row in facts["kinds"].items())
+    return f"{len(table)} pairs of {facts['items_used']} items\n{made}"
+
+
+if __name__ == "__main__":
+    stage.main(run, name="build_pairs", paths=("--embeddings", "--groups", "--negatives", "--out"))

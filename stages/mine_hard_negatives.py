@@ -1,0 +1,25 @@
+"""Mine attribute-controlled hard negatives from the baseline's top ranks."""
+
+import argparse
+
+from lib import stage
+from lib.artifacts import read_json, write_json, write_parquet
+from lib.embeddings import load_embedding_set
+from lib.params import Params
+from lib.supervision.hard_negatives import mine_hard_negatives
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    stage.pin_threads(params.runtime.threads)
+    embedded = load_embedding_set(args.embeddings)
+    groups = read_json(args.groups)["groups"]
+    pattern_only = params.data.pattern_only_categories
+    table, facts = mine_hard_negatives(embedded.catalog, groups, params=params.mine, pattern_only=pattern_only)
+    write_parquet(args.out / "hard_negatives.parquet", table)
+    write_json(args.out / "mining_stats.json", facts)
+    found = f"{facts['negatives']} hard negatives for {facts['anchors_with_negative']} of {facts['anchors']} anchors"
+    return f"{found}, {facts['suspects']} suspects for review\ndiffer in {facts['differs_in']}"
+
+
+if __name__ == "__main__":
+    stage.main(run, name="mine_hard_negatives", paths=("--embeddings", "--groups", "--out"))

@@ -1,0 +1,32 @@
+"""Train the protocol model on the cached embeddings."""
+
+import argparse
+
+from lib import stage
+from lib.artifacts import read_parquet
+from lib.embeddings import load_embedding_set
+from lib.evaluation.validation import quick_validation
+from lib.params import Params
+from lib.training.history import last_checkpoint, summary
+from lib.training.loop import train
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    stage.pin_threads(params.runtime.threads)
+    embedded = load_embedding_set(args.embeddings)
+    pattern_only = params.data.pattern_only_categories
+    history = train(
+        embedded.catalog,
+        read_parquet(args.pairs),
+        backbone=embedded.fingerprint,
+        params=params.train,
+        pattern_only=pattern_only,
+        validate=quick_validation(embedded, params=params.train.validation, pattern_only=pattern_only),
+        out=args.out,
+        resume=last_checkpoint(args.out) if args.resume else None,
+    )
+    return summary(history, select_by=params.train.validation.select_by)
+
+
+if __name__ == "__main__":
+    stage.main(run, name="train_protocol", paths=("--embeddings", "--pairs", "--out"), flags=("--resume",))

@@ -1,0 +1,216 @@
+"""Training end to end on a tiny catalogue: it learns, repeats, resumes, and uses every kind of pair."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs, tiny_params
+
+from lib.artifacts import read_manifest
+from lib.errors import ConfigError, IntegrityError
+from lib.params import PAIR_KINDS
+from lib.training.history import best_epoch, last_checkpoint
+from lib.training.loop import BatchLoss, TrainingData
+from lib.training.protocol_model import ProtocolModel, embed_with, load_model
+from lib.training.sampler import build_examples
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def neckline_precision(model: ProtocolModel) -> dict[str, float]:
+    """Share of the nearest items of other products with the item's neckline."""
+    catalog = tiny_catalog()
+    x = model.encode_image_numpy(catalog.images).astype(np.float64)
+    scores = x @ x.T
+    products = catalog.meta["product_id"].to_numpy()
+    scores[products[:, None] == products[None, :]] = -1
+    values = catalog.meta["neckline"].to_numpy()
+    nearest = values[np.argsort(-scores, axis=1)[:, :5]]
+    known = np.array([value is not None for value in values])
+    return {"neckline@10": float((nearest == values[:, None])[known].mean())}
+
+
+def test_epoch_0_is_the_baseline_and_training_learns(tmp_path: Path) -> None:
+    history = run(tmp_path, tiny_params(epochs=6), validate=neckline_precision)
+    x = tiny_catalog().images
+    untouched = load_model(tmp_path / "checkpoints/epoch_00.pt", dim=x.shape[1], backbone=BACKBONE)
+    assert untouched.encode_image_numpy(x).tobytes() == x.tobytes()
+    first, last = history[0]["validation"]["neckline@10"], history[-1]["validation"]["neckline@10"]
+    assert last > first + 0.1
+    assert history[-1]["loss"]["total"] < history[1]["loss"]["total"]
+
+
+def test_two_runs_write_the_same_bytes_and_a_manifest(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(tmp_path / name, tiny_params())
+    assert folder_bytes(tmp_path / "one") == folder_bytes(tmp_path / "two")
+    files = set(read_manifest(tmp_path / "one")["files"])
+    assert files == set(folder_bytes(tmp_path / "one")) - {"manifest.json"}
+    assert {"config.json", "train_log.jsonl", "train_curves.csv", "checkpoints/best.pt", "checkpoints/final.pt"} < files
+    other = tmp_path / "other"
+    run(other, tiny_params(seed=1))
+    assert folder_bytes(other)["checkpoints/final.pt"] != folder_bytes(tmp_path / "one")["checkpoints/final.pt"]
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 3])
+def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path, stopped_after: int) -> None:
+    params = tiny_params(epochs=3)
+    run(tmp_path / "whole", params)
+    cut = tmp_path / "cut"
+    run(cut, tiny_params(epochs=stopped_after))
+    for name in ("best.pt", "final.pt"):
+        (cut / "checkpoints" / name).unlink()
+    (cut / "manifest.json").unlink()
+    run(cut, params, resume=last_checkpoint(cut))
+    assert folder_bytes(cut) == folder_bytes(tmp_path / "whole")
+
+
+def test_resume_refuses_other_data_parameters_and_an_empty_folder(tmp_path: Path) -> None:
+    run(tmp_path, tiny_params())
+    last = last_checkpoint(tmp_path)
+    assert last.name == "epoch_02.pt"
+    with pytest.raises(IntegrityError, match=r"train_config .*'lr': 0\.5.*without --resume"):
+        run(tmp_path, tiny_params(lr=0.5), resume=last)
+    fewer = tiny_pairs(tiny_catalog()).iloc[1:]
+    with pytest.raises(IntegrityError, match="inputs"):
+        run(tmp_path, tiny_params(), pairs=fewer, resume=last)
+    with pytest.raises(IntegrityError, match="without --resume"):
+        last_checkpoint(tmp_path / "nothing")
+
+
+def test_a_fresh_run_leaves_no_epochs_of_an_earlier_one(tmp_path: Path) -> None:
+    run(tmp_path, tiny_params(epochs=3))
+    run(tmp_path, tiny_params(epochs=1))
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "best.pt",
+        "epoch_00.pt",
+        "epoch_01.pt",
+        "final.pt",
+    ]
+
+
+@pytest.mark.parametrize("kind", PAIR_KINDS)
+def test_every_kind_of_pair_reaches_the_loss(tmp_path: Path, kind: str) -> None:
+    """Without the attribute losses, which see items and not pairs: only pairs can make the difference."""
+    params = tiny_params(
+        epochs=1, loss__attribute_contrastive=0.0, loss__attribute_heads=0.0, loss__image_text=0.0, batch_size=8
+    )
+    pairs = tiny_pairs(tiny_catalog())
+    run(tmp_path / "all", params, pairs=pairs)
+    run(tmp_path / "less", params, pairs=pairs[pairs["kind"] != kind])
+    weights = [
+        load_model(tmp_path / name / "checkpoints/final.pt", dim=16, backbone=BACKBONE).image_head.last.weight
+        for name in ("all", "less")
+    ]
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("kind", PAIR_KINDS)
+def test_every_kind_has_a_gradient_of_its_own_weight(kind: str) -> None:
+    """The same batch under another weight of one kind: the loss moves for each of the five."""
+    catalog = tiny_catalog()
+    pairs = tiny_pairs(catalog)
+    losses = []
+    for weight in (1.0, 0.0):
+        weights = dict.fromkeys(PAIR_KINDS, 1.0) | {kind: weight}
+        params = tiny_params(loss__kind_weights=weights).loss
+        data = TrainingData.of(catalog, attributes=sorted(params.attribute_weights), pattern_only=())
+        loss = BatchLoss(data, build_examples(pairs, data.item_ids), params)
+        model = load_untrained(data)
+        losses.append(loss(model, torch.arange(24), dropout=None)["contrastive"].item())
+    assert losses[0] != losses[1]
+
+
+def load_untrained(data: TrainingData) -> ProtocolModel:
+    from lib.training.protocol_model import ModelConfig
+
+    config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {"category2": data.vocabularies["category2"]}, 0.07)
+    return ProtocolModel(config, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("part", ["contrastive", "image_text", "attribute_contrastive", "attribute_heads", "identity"])
+def test_a_part_of_weight_zero_is_absent(tmp_path: Path, part: str) -> None:
+    history = run(tmp_path, tiny_params(epochs=1, **{f"loss__{part}": 0.0}))
+    assert part not in history[1]["loss"]
+
+
+def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.5, 0.5, 0.2])
+    history = run(
+        tmp_path,
+        tiny_params(epochs=3, validation__select_by=["neckline@10", "absent@10"]),
+        validate=lambda model: {"neckline@10": next(scores), "color@10": 0.9},
+    )
+    files = folder_bytes(tmp_path / "checkpoints")
+    assert best_epoch(history, select_by=["neckline@10"]) == 1  # the earlier of two equals
+    assert files["best.pt"] == files["epoch_01.pt"] and files["final.pt"] == files["epoch_03.pt"]
+    assert json.loads((tmp_path / "config.json").read_text())["best_epoch"] == 1
+
+
+def test_log_and_curves(tmp_path: Path) -> None:
+    history = run(tmp_path, tiny_params())
+    lines = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
+    assert lines == history and [row["epoch"] for row in lines] == [0, 1, 2]
+    assert lines[1]["distribution"]["kind hard"] > 0
+    assert not any("second" in key or "time" in key.split("_") for row in lines for key in row)
+    rows = list(csv.DictReader((tmp_path / "train_curves.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["loss_total"] == "" and float(rows[2]["loss_total"]) > 0 and rows[1]["neckline@10"]
+
+
+def test_attributes_without_two_values_have_no_head(tmp_path: Path) -> None:
+    """Every colour is red and every sleeve unknown: no head, no NaN."""
+    run(tmp_path, tiny_params(epochs=1))
+    model = load_model(tmp_path / "checkpoints/final.pt", dim=16, backbone=BACKBONE)
+    assert model.attributes == ["category2", "material", "neckline"]
+    assert all(torch.isfinite(weights).all() for weights in model.parameters())
+
+
+def test_an_unknown_attribute_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hem"):
+        run(tmp_path, tiny_params(loss__attribute_weights={"hem": 1.0}))
+
+
+def test_embed_with_names_the_checkpoint(tmp_path: Path) -> None:
+    from lib.embeddings import EmbeddingSet
+
+    run(tmp_path, tiny_params(epochs=1))
+    baseline = EmbeddingSet(tiny_catalog(), tiny_catalog(seed=1), BACKBONE)
+    final = tmp_path / "checkpoints/final.pt"
+    copy = Path(shutil.copy(final, tmp_path / "copy.pt"))
+    embedded = [
+        embed_with(load_model(path, dim=16, backbone=BACKBONE), baseline, checkpoint=path)
+        for path in (final, copy, tmp_path / "checkpoints/epoch_00.pt")
+    ]
+    assert embedded[0].fingerprint == embedded[1].fingerprint != embedded[2].fingerprint
+    assert embedded[2].catalog.images.tobytes() == baseline.catalog.images.tobytes()
+    assert embedded[0].queries.texts.tobytes() != baseline.queries.texts.tobytes()
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, tiny_params(epochs=1))
+    path = tmp_path / "checkpoints/best.pt"
+    data = bytearray(path.read_bytes())
+    for place in (5, len(data) // 2, len(data) - 5):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            load_model(path, dim=16, backbone=BACKBONE)
+
+
+def test_pattern_only_items_have_no_category() -> None:
+    catalog = tiny_catalog()
+    catalog.meta.loc[:9, "category2"] = "graphic"
+    data = TrainingData.of(catalog, attributes=["category2"], pattern_only=("graphic",))
+    assert (data.codes["category2"][:10] == -1).all() and "graphic" not in data.vocabularies["category2"]
