@@ -86,7 +86,7 @@ class Splits(Section):
 class Data(Section):
     """From raw files to the processed catalogue."""
 
-    source: Literal["sample", "table"]
+    source: Literal["sample", "table", "huggingface"]
     raw_dir: str
     metadata: str
     image_root: str
@@ -122,6 +122,7 @@ class BackboneTraining(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_fraction: Fraction
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
+    whole_caption_share: Fraction
     seed: int
 
 

@@ -9,8 +9,13 @@ from lib.params import Params
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    threads = params.runtime.threads
-    fingerprint = prepare_backbone(args.processed, args.out, params.backbone, threads=threads)
+    fingerprint = prepare_backbone(
+        args.processed,
+        args.out,
+        params.backbone,
+        pattern_only=params.data.pattern_only_categories,
+        threads=params.runtime.threads,
+    )
     return f"backbone: source {params.backbone.source}\nfingerprint {fingerprint[:16]}"
 
 

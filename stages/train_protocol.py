@@ -3,10 +3,11 @@
 import argparse
 
 from lib import stage
-from lib.artifacts import read_parquet
+from lib.artifacts import read_parquet, write_bytes
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
 from lib.params import Params
+from lib.report.plots import plot_training_curves
 from lib.training.history import last_checkpoint, summary
 from lib.training.loop import train
 
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
         out=args.out,
         resume=last_checkpoint(args.out) if args.resume else None,
     )
+    write_bytes(args.out / "train_curves.png", plot_training_curves(history))
     return summary(history, select_by=params.train.validation.select_by)
 
 

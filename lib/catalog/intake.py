@@ -28,6 +28,7 @@ SPOOL_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64()),
         pa.field("photo", pa.string()),
+        pa.field("image_name", pa.string()),
         *(pa.field(name, pa.string()) for name in STRING_COLUMNS if name not in _DECIDED_LATER),
     ]
 )
@@ -71,7 +72,8 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
             if usable is None:
                 continue
             row, photo = usable
-            pending.append({"row": row.row, "photo": photo, "item_id": row.item_id, **describer.describe(row)})
+            place = {"row": row.row, "photo": photo, "image_name": row.image_name}
+            pending.append({**place, "item_id": row.item_id, **describer.describe(row)})
             intake.item_ids.append(row.item_id)
             intake.categories.append(row.category2)
             intake.photos.append(photo)
@@ -79,7 +81,7 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
                 "column": row.product_id,
                 "item_id": id_stem(row.item_id),
                 "image_url": url_stem(row.image_url) if row.image_url else None,
-                "sku": find_sku(sku, row.item_id, PurePosixPath(photo).stem, row.text),
+                "sku": find_sku(sku, row.item_id, PurePosixPath(row.image_name or "").stem, row.text),
             }
             for kind in LINKING_KEYS:
                 if kind in data.product_keys:
@@ -104,7 +106,7 @@ def _usable(
     first = seen.setdefault(row.item_id, (row.row, row.digest))
     if first[0] != row.row:
         if first[1] == row.digest:
-            reason, detail = "duplicate_row", f"the same in every cell as row {first[0]}"
+            reason, detail = "duplicate_row", f"the same as row {first[0]} in every cell that is read"
         elif data.duplicate_ids == "keep_first":
             reason, detail = "duplicate_id", f"row {first[0]} has this id and other contents"
         else:
@@ -129,7 +131,8 @@ def same_images(source: Source, photos: Sequence[str], pool: ThreadPoolExecutor)
         if size:
             by_size[size].append(i)
     sums: list[str | None] = [None] * len(photos)
-    candidates = [i for members in by_size.values() if len(members) > 1 for i in members]
+    # In row order: a source that keeps photos in row groups reads each of them once.
+    candidates = sorted(i for members in by_size.values() if len(members) > 1 for i in members)
     for start in range(0, len(candidates), CHUNK):
         chunk = candidates[start : start + CHUNK]
         for i, digest in zip(chunk, pool.map(lambda i: _checksum(source, photos[i]), chunk), strict=True):
@@ -145,7 +148,7 @@ def _checksum(source: Source, photo: str) -> str | None:
 
 
 def spooled_rows(spool: Path) -> Iterator[list[dict[str, Any]]]:
-    """The rows of the spool file, `CHUNK` at a time: columns of a processed row, `row` and `photo`."""
-    with pq.ParquetFile(spool) as file:
+    """The rows of the spool file, `CHUNK` at a time: columns of a processed row, `row`, `photo` and `image_name`."""
+    with pq.ParquetFile(spool, pre_buffer=False) as file:  # the default reads all of it ahead
         for batch in file.iter_batches(batch_size=CHUNK):
             yield batch.to_pylist()

@@ -109,7 +109,7 @@ def _write_items(
         index = 0
         for rows in spooled_rows(spool):
             for row, loaded in zip(rows, pool.map(load, rows), strict=True):
-                number, photo = row.pop("row"), row.pop("photo")
+                number, photo, name = row.pop("row"), row.pop("photo"), row.pop("image_name")
                 if isinstance(loaded, ImageError):
                     intake.bad.append(BadRow(number, row["item_id"], photo, loaded.reason, str(loaded)))
                 else:
@@ -120,7 +120,7 @@ def _write_items(
                         tally.notes[note].append(row["item_id"])
                     writers[splits[index]].add(
                         {
-                            "image": {"bytes": image.data, "path": photo},
+                            "image": {"bytes": image.data, "path": name},
                             "product_id": grouping.product_ids[index],
                             "product_key": grouping.keys[index],
                             **row,

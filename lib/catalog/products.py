@@ -111,8 +111,8 @@ def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[s
         keys: per kind of key, a value or None for each item.
 
     Returns:
-        The products. A value shared by more than `MAX_DERIVED` items (for a given column: by more than 1 %
-        of the items as well) is ignored and reported. An empty catalogue gives an empty grouping.
+        The products. A value shared by more than `MAX_DERIVED` items (for a given column or SKU: by more than
+        1 % of the items as well) is ignored and reported. An empty catalogue gives an empty grouping.
     """
     n_items = len(item_ids)
     ignored: list[tuple[ProductKey, str, int]] = []
@@ -121,7 +121,7 @@ def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[s
     values: list[int] = []
     n_values = 0
     for kind in LINKING_KEYS:
-        limit = max(MAX_DERIVED, n_items // 100) if kind == "column" else MAX_DERIVED
+        limit = max(MAX_DERIVED, n_items // 100) if kind in ("column", "sku") else MAX_DERIVED
         for value, members in _shared(keys.get(kind, ())):
             if len(members) > limit:
                 ignored.append((kind, value, len(members)))
@@ -213,20 +213,24 @@ def _name_products(
     final: npt.NDArray[np.int64],
     ignored: list[tuple[ProductKey, str, int]],
 ) -> list[str]:
-    """The smallest given id, else the smallest id stem; a name already taken gives way to an item id."""
+    """The smallest given id, else SKU, else id stem; a name already taken gives way to an item id."""
     members: dict[int, list[int]] = defaultdict(list)
     for item, component in enumerate(final.tolist()):
         members[component].append(item)
     useless = {(kind, value) for kind, value, _ in ignored}
-    column = keys.get("column", [None] * len(item_ids))
-    stems = keys.get("item_id", [None] * len(item_ids))
+    naming: list[tuple[ProductKey, Sequence[str | None]]] = [
+        (kind, keys[kind]) for kind in ("column", "sku", "item_id") if kind in keys
+    ]
     taken: set[str] = set()
     names: dict[int, str] = {}
     for component, found in sorted(members.items(), key=lambda entry: min(item_ids[item] for item in entry[1])):
         smallest = min(item_ids[item] for item in found)
-        given = sorted({v for v in (column[item] for item in found) if v and ("column", v) not in useless})
-        stem = sorted({v for v in (stems[item] for item in found) if v and ("item_id", v) not in useless})
-        name = next(name for name in (*given, *stem, smallest) if name)
+        name = smallest
+        for kind, values in naming:
+            usable = {v for v in (values[item] for item in found) if v and (kind, v) not in useless}
+            if usable:
+                name = min(usable)
+                break
         number = 2
         for candidate in (name, smallest):
             name = candidate

@@ -74,6 +74,7 @@ class RawRow:
         row: 1-based line (CSV) or row (parquet) in the source.
         item_id: as it stands in the source; never empty.
         image: what the source needs to read the photo, for a table its path under the image root.
+        image_name: the photo's own file name, which may hold a SKU.
         image_url: address of the photo, where the catalogue has one.
         text: the text columns, joined by ` || `.
         attributes: structured values of `SOURCED`, as they stand in their columns.
@@ -83,6 +84,7 @@ class RawRow:
     row: int
     item_id: str
     image: str | None = None
+    image_name: str | None = None
     image_url: str | None = None
     category1: str | None = None
     category2: str | None = None

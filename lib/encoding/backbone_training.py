@@ -2,7 +2,7 @@
 
 For catalogues without pretrained weights at hand, above all the embedded sample: everything then runs
 with no network. The model is an ordinary OpenCLIP one (ModifiedResNet image tower, transformer text
-tower), the loss is CLIP's (Radford et al. 2021) with items that share a caption counted as positives.
+tower), the loss is CLIP's (Radford et al. 2021) with every image that a text is true of counted as a positive.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
+from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
 from lib.params import BackboneTraining
-from lib.training.losses import image_text_contrastive
+from lib.training.losses import multi_positive_info_nce
 
 import open_clip  # isort: skip
 
@@ -34,13 +35,14 @@ MARGIN = 1.125
 
 
 def train_backbone(
-    processed: Path, params: BackboneTraining, *, threads: int
+    processed: Path, params: BackboneTraining, *, pattern_only: Sequence[str], threads: int
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Train on the train split's images and captions.
+    """Train on the train split's images, captions and attributes.
 
     Args:
         processed: the folder that `process_data` wrote.
         params: architecture and recipe.
+        pattern_only: categories that say nothing about the category.
         threads: decoding threads.
 
     Returns:
@@ -49,12 +51,13 @@ def train_backbone(
     Raises:
         DataError: fewer than two items have a caption.
     """
-    captions = [caption or "" for caption in read_rows(processed, "train", ["caption"])["caption"]]
-    with_caption = np.flatnonzero([bool(caption) for caption in captions])
-    if len(with_caption) < 2:
+    rows = read_rows(processed, "train", ["caption", *NAMED])
+    texts = TrainingTexts(rows, pattern_only=pattern_only, whole_share=params.whole_caption_share)
+    usable = texts.usable()
+    if len(usable) < 2:
         raise DataError(
-            "backbone.source train needs captions: fewer than two items of the train split have text or attributes; "
-            "map data.columns.text, or use backbone.source checkpoint or hub"
+            "backbone.source train needs captions: fewer than two items of the train split have text or "
+            "attributes; map data.columns.text, or use backbone.source checkpoint or hub"
         )
     images = _load_images(processed, size=round(params.image_size * MARGIN), workers=threads)
     torch.manual_seed(params.seed)  # OpenCLIP initialises from the global generator
@@ -62,9 +65,7 @@ def train_backbone(
     model = open_clip.CLIP(**config)
     visual: Any = model.visual
     visual.preprocess_cfg = _preprocess_config(params.image_size)
-    tokens = open_clip.SimpleTokenizer(context_length=params.context_length)(captions)
-    _, same = np.unique(np.array(captions, dtype=object), return_inverse=True)
-    _fit(model, images[with_caption], tokens[with_caption], torch.from_numpy(same)[with_caption], params)
+    _fit(model, images, texts, usable, params)
     return model.eval(), config
 
 
@@ -120,24 +121,24 @@ def _load_images(processed: Path, *, size: int, workers: int) -> npt.NDArray[np.
 def _fit(
     model: torch.nn.Module,
     images: npt.NDArray[np.uint8],
-    tokens: torch.Tensor,
-    caption_codes: torch.Tensor,
+    texts: TrainingTexts,
+    usable: npt.NDArray[np.int64],
     params: BackboneTraining,
 ) -> None:
-    n_items = len(images)
-    batch_size = min(params.batch_size, n_items)
-    n_steps = params.epochs * (n_items // batch_size)
+    batch_size = min(params.batch_size, len(usable))
+    n_steps = params.epochs * (len(usable) // batch_size)
     optimizer = torch.optim.AdamW(_parameter_groups(model, params.weight_decay), lr=params.lr, betas=(0.9, 0.98))
     warmup = max(1, round(n_steps * params.warmup_fraction))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, n_steps, warmup))
+    tokenizer = open_clip.SimpleTokenizer(context_length=params.context_length)
     rng = np.random.default_rng(params.seed)
     model.train()
     with tqdm(total=n_steps, desc="train backbone", unit="batch", mininterval=1) as bar:
         for _ in range(params.epochs):
-            order = rng.permutation(n_items)
-            for start in range(0, n_items - batch_size + 1, batch_size):
-                rows = np.sort(order[start : start + batch_size])
-                loss = _step(model, images[rows], tokens[rows], caption_codes[rows], params, rng)
+            order = rng.permutation(usable)
+            for start in range(0, len(order) - batch_size + 1, batch_size):
+                rows = order[start : start + batch_size]
+                loss = _loss(model, images[rows], texts.compose(rows, rng), tokenizer, params, rng)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,19 +150,30 @@ def _fit(
                 bar.update()
 
 
-def _step(
+def _loss(
     model: torch.nn.Module,
     images: npt.NDArray[np.uint8],
-    tokens: torch.Tensor,
-    caption_codes: torch.Tensor,
+    texts: TextBatch,
+    tokenizer: open_clip.SimpleTokenizer,
     params: BackboneTraining,
     rng: np.random.Generator,
 ) -> torch.Tensor:
+    """Multi-positive InfoNCE in both directions; texts compete only with texts of their own group.
+
+    What is unknown is neither positive nor negative. Every group (an attribute, or whole captions) weighs the
+    same, so that the many colours do not drown the few collars.
+    """
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
     batch = _normalise(_random_crops(pixels, params.image_size, params.crop_scale_min, rng))
-    image, text, logit_scale = model(batch, tokens)
-    same_text = caption_codes[:, None] == caption_codes[None, :]
-    return image_text_contrastive(image, text, logit_scale, same_text)
+    image, text, logit_scale = model(batch, tokenizer(texts.texts))
+    logits = logit_scale * text @ image.T  # (n_texts, n_images)
+    losses = []
+    for group in torch.unique(texts.groups):
+        rows = texts.groups == group
+        positives, negatives = texts.matches[rows], texts.differs[rows]
+        losses.append(multi_positive_info_nce(logits[rows], positives, negatives))
+        losses.append(multi_positive_info_nce(logits[rows].T, positives.T, negatives.T))
+    return torch.stack(losses).mean()
 
 
 def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator) -> torch.Tensor:

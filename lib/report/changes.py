@@ -110,7 +110,7 @@ def changes_page(
         sections.append({"name": f"{label}: {kind}", "note": f"{len(cards)} of {total}; {note}", "cards": cards})
     values = {
         "title": "What the protocol model changed",
-        "subtitle": "Test queries: the baseline's results above, the protocol model's below; the first ones are outlined.",
+        "subtitle": "Test queries: the baseline's results above, the protocol model's below; first ones outlined.",
         "counts": [_count_row(name, changes) for name, changes in counts.items()],
         "sections": sections,
         "legend_labels": list(LABELS),

@@ -57,15 +57,17 @@ def group_pairs(groups: Mapping[str, Sequence[str]], item_ids: Sequence[str]) ->
     Raises:
         IntegrityError: a group names an item that the catalogue does not have.
     """
-    index = pd.Index(np.asarray(item_ids, dtype=object))
+    place = {item: row for row, item in enumerate(item_ids)}
     left, right = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for product in sorted(groups):
-        rows = np.sort(index.get_indexer(pd.Index(list(groups[product]), dtype=object)))
-        if rows[0] < 0:
+        missing = [item for item in groups[product] if item not in place]
+        if missing:
             raise IntegrityError(
-                f"groups: product {product!r} names an item that is not in the catalogue; re-run stage build_groups"
+                f"groups: product {product!r} names {missing[0]!r}, which is not in the catalogue; "
+                "re-run stage build_groups"
             )
+        rows = np.sort(np.array([place[item] for item in groups[product]], dtype=np.int64))
         first, second = np.triu_indices(len(rows), k=1)
         left.append(rows[first])
         right.append(rows[second])
-    return np.concatenate(left).astype(np.int64), np.concatenate(right).astype(np.int64)
+    return np.concatenate(left), np.concatenate(right)

@@ -50,7 +50,8 @@ def build_pairs(
     category), so that large classes do not drown small ones; a proposal first picks which attributes to
     share, then a partner among the items that share them. Positives without any known difference are
     preferred; others (same material but another neckline) only fill what is left of the quota and are
-    counted. Easy pairs start from items that have a positive, as far as possible. Group pairs come first among the strong.
+    counted. Easy pairs start from items that have a positive, as far as possible. Group pairs come first
+    among the strong.
 
     Args:
         meta: the train split: item_id, product_id, split, category2, color and the attributes.

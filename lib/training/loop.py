@@ -7,7 +7,6 @@ a resumed run continues to the bytes of an uninterrupted one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,77 +18,14 @@ from tqdm import tqdm
 
 from lib.artifacts import sequence_sha256, write_bytes, write_json, write_manifest, write_text
 from lib.embeddings import Embeddings
-from lib.errors import ConfigError
-from lib.params import PAIR_KINDS, Loss, Train
+from lib.params import Train
 from lib.training.checkpoint import save_checkpoint
 from lib.training.history import best_epoch, curves_csv, log_lines, open_resumable
-from lib.training.losses import (
-    attribute_contrastive,
-    identity_distance,
-    image_text_contrastive,
-    known_difference,
-    masked_cross_entropy,
-    multi_positive_info_nce,
-    n_equal,
-)
+from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
-from lib.training.sampler import BalancedBatches, Examples, build_examples
+from lib.training.sampler import BalancedBatches, build_examples
 
 Validate = Callable[[ProtocolModel], dict[str, float]]
-
-STRONG_EQUAL = 2
-"""So many equal attributes within a category make a strong positive, in a batch as in pairs.parquet."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The catalogue as tensors.
-
-    Attributes:
-        images: (n, dim) float32 baseline embeddings.
-        texts: (n, dim) float32.
-        codes: name -> (n,) int64 value code, -1 unknown; the category of a pattern-only item is unknown.
-        vocabularies: name -> values in the order of the codes.
-        products: (n,) int64.
-        captions: (n,) int64, equal for equal captions, -1 for an empty one.
-        item_ids: n ids.
-    """
-
-    images: Tensor
-    texts: Tensor
-    codes: dict[str, Tensor]
-    vocabularies: dict[str, tuple[str, ...]]
-    products: Tensor
-    captions: Tensor
-    item_ids: list[str]
-
-    @classmethod
-    def of(cls, catalog: Embeddings, *, attributes: Sequence[str], pattern_only: Sequence[str]) -> TrainingData:
-        """Code the columns named in `attributes`."""
-        codes, vocabularies = {}, {}
-        for name in attributes:
-            if name not in catalog.meta.columns:
-                raise ConfigError(f"train.loss.attribute_weights: no column '{name}' in the catalogue")
-            column = catalog.meta[name]
-            if name == "category2":
-                column = column.where(~column.isin(pattern_only), None)
-            codes[name], vocabularies[name] = _codes(column)
-        captions, _ = _codes(catalog.meta["caption"].replace("", None))
-        products, _ = _codes(catalog.meta["product_id"])
-        return cls(
-            torch.from_numpy(np.array(catalog.images)),
-            torch.from_numpy(np.array(catalog.texts)),
-            codes,
-            vocabularies,
-            products,
-            captions,
-            catalog.meta["item_id"].tolist(),
-        )
-
-
-def _codes(column: pd.Series[Any]) -> tuple[Tensor, tuple[str, ...]]:
-    codes, values = pd.factorize(column, sort=True)
-    return torch.from_numpy(codes.astype(np.int64)), tuple(str(value) for value in values)
 
 
 def train(
@@ -177,110 +113,6 @@ def train(
         _save(out, facts, model, optimizer, history)
     _finish(out, facts, history, select_by=params.validation.select_by)
     return history
-
-
-class BatchLoss:
-    """The parts of the training loss of one batch of examples, each already multiplied by its weight."""
-
-    def __init__(self, data: TrainingData, examples: Examples, params: Loss) -> None:
-        self.data = data
-        self.params = params
-        self.rows = torch.from_numpy(
-            np.stack([examples.anchors, examples.positives, examples.negatives], axis=1)
-        )  # (n_examples, 3)
-        # index -1 (no pair, or the anchor itself) reads the last entry
-        weights = torch.tensor([params.kind_weights.get(kind, 1.0) for kind in PAIR_KINDS])
-        positive_kinds, negative_kinds = (
-            torch.from_numpy(kinds) for kinds in (examples.positive_kinds, examples.negative_kinds)
-        )
-        self.negative_weights = torch.cat([weights, torch.zeros(1)])[negative_kinds]
-        self.positive_weights = torch.where(positive_kinds >= 0, weights[positive_kinds], self.negative_weights)
-        names = sorted(data.codes)
-        self.codes = torch.stack([data.codes[name] for name in names], dim=1)  # (n, n_attributes)
-        self.names = names
-        self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
-        self.category = names.index("category2") if "category2" in names else None
-        designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
-        self.designs = torch.tensor(designs, dtype=torch.int64)
-
-    def __call__(self, model: ProtocolModel, batch: Tensor, *, dropout: torch.Generator | None) -> dict[str, Tensor]:
-        """Loss parts of the examples numbered in `batch`, (size,) int64."""
-        params, data = self.params, self.data
-        anchors, positives, negatives = self.rows[batch].unbind(dim=1)
-        has_negative = negatives >= 0
-        items = torch.cat([anchors, positives, negatives[has_negative]])
-        inputs = data.images[items]
-        images = model.encode_images(inputs, dropout)
-        text_inputs = data.texts[anchors]
-        texts = model.encode_texts(text_inputs, dropout)
-        size = len(anchors)
-        parts = {}
-        if params.contrastive > 0:
-            weights = self.negative_weights[batch]
-            parts["contrastive"] = params.contrastive * self._contrastive(
-                model, images, items, has_negative, self.positive_weights[batch], weights
-            )
-        if params.image_text > 0:
-            captions = data.captions[anchors]
-            same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]
-            parts["image_text"] = params.image_text * image_text_contrastive(
-                images[:size], texts, model.logit_scale, same_text
-            )
-        codes = self.codes[items]
-        if params.attribute_contrastive > 0:
-            products = data.products[items]
-            parts["attribute_contrastive"] = params.attribute_contrastive * attribute_contrastive(
-                images,
-                codes,
-                weights=self.attribute_weights,
-                temperature=params.attribute_temperature,
-                excluded=products[:, None] == products[None, :],  # siblings never count in the evaluation
-            )
-        if params.attribute_heads > 0:
-            losses = [
-                params.attribute_weights[name] * masked_cross_entropy(logits, codes[:, self.names.index(name)])
-                for name, logits in model.attribute_logits(images).items()
-            ]
-            total = torch.stack(losses).sum() if losses else torch.zeros(())
-            parts["attribute_heads"] = params.attribute_heads * total
-        if params.identity > 0:
-            distance = identity_distance(images, inputs) + identity_distance(texts, text_inputs)
-            parts["identity"] = params.identity * distance
-        return parts
-
-    def _contrastive(
-        self,
-        model: ProtocolModel,
-        images: Tensor,
-        items: Tensor,
-        has_negative: Tensor,
-        positive_weights: Tensor,
-        negative_weights: Tensor,
-    ) -> Tensor:
-        """Anchors against all positives and negatives of the batch, false negatives left out."""
-        size = len(has_negative)
-        anchors, candidates = items[:size], items[size:]
-        rows = torch.arange(size)
-        own_positive = torch.zeros(size, len(candidates), dtype=torch.bool)
-        own_positive[rows, rows] = True
-        own_negative = torch.zeros_like(own_positive)
-        own_negative[rows[has_negative], size + torch.arange(int(has_negative.sum()))] = True
-        codes, others = self.codes[anchors], self.codes[candidates]
-        different = known_difference(codes, others)
-        same_product = self.data.products[anchors][:, None] == self.data.products[candidates][None, :]
-        strong = ~different & (n_equal(codes[:, self.designs], others[:, self.designs]) >= STRONG_EQUAL)
-        if self.category is not None:
-            category, other = codes[:, self.category], others[:, self.category]
-            strong &= (category[:, None] == other[None, :]) & (category >= 0)[:, None]
-        negatives = (different & ~same_product | own_negative) & ~own_positive
-        negatives &= ~(own_negative & (negative_weights == 0)[:, None])
-        positives = own_positive | (strong & ~same_product & ~own_negative)
-        log_weights = torch.zeros(size, len(candidates))
-        log_weights[own_negative] = negative_weights[has_negative].clamp(min=1e-12).log()
-        logits = model.logit_scale * images[:size] @ images[size:].T
-        return multi_positive_info_nce(
-            logits, positives, negatives, row_weights=positive_weights, column_log_weights=log_weights
-        )
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

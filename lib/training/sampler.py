@@ -68,7 +68,7 @@ def build_examples(pairs: pd.DataFrame, item_ids: Sequence[str]) -> Examples:
     """
     if not len(pairs):
         raise DataError("pairs: none to train on; see pairs_stats.json for the reasons")
-    index = pd.Index(np.asarray(item_ids, dtype=object))
+    index = pd.Index(list(item_ids), dtype=object)
     a, b = (index.get_indexer(pd.Index(pairs[end], dtype=object)) for end in ("a_id", "b_id"))
     if min(a.min(), b.min()) < 0:
         missing = pairs.loc[(a < 0) | (b < 0), ["a_id", "b_id"]].iloc[0].tolist()

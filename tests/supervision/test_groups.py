@@ -18,7 +18,9 @@ def item(product: str, key: str, category: str | None = "tees", color: str | Non
 
 def test_confidence_is_base_times_agreement() -> None:
     # item_id (0.8): group a agrees in all; group b in category, half in colour: (1 + 0.5) / 2 = 0.75
-    meta = meta_of([item("a", "item_id"), item("a", "item_id"), item("b", "item_id"), item("b", "item_id", color="blue")])
+    meta = meta_of(
+        [item("a", "item_id"), item("a", "item_id"), item("b", "item_id"), item("b", "item_id", color="blue")]
+    )
     audit = build_groups(meta, params=PARAMS)
     row = audit["keys"]["item_id"]
     assert row["agreement"] == {"category2": 1.0, "color": 0.75}

@@ -18,7 +18,9 @@ from lib.supervision.pairs import build_pairs
 
 SHARES = PairShares(strong=0.35, medium=0.2, weak=0.1, hard=0.3, easy=0.05)
 GRAPHIC = ("graphic",)
-NO_HARD = pd.DataFrame({"anchor_id": [], "negative_id": [], "differs_in": [], "suspect": []}).astype({"suspect": bool})
+NO_HARD = pd.DataFrame({"anchor_id": [], "negative_id": [], "differs_in": [], "suspect": []}).astype(
+    {"suspect": bool}
+)
 
 
 def params(n: int, shares: PairShares = SHARES, seed: int = 0) -> Pairs:

@@ -83,7 +83,9 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 def test_another_dimension_or_backbone_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "m.pt", model_of())
-    with pytest.raises(IntegrityError, match="expected a model for dimension 16, got 12; re-run stage train_protocol"):
+    with pytest.raises(
+        IntegrityError, match="expected a model for dimension 16, got 12; re-run stage train_protocol"
+    ):
         load_model(tmp_path / "m.pt", dim=16, backbone=BACKBONE)
     with pytest.raises(IntegrityError, match="expected a model for backbone aaaaaaaaaaaa, got ffffffffffff; re-run"):
         load_model(tmp_path / "m.pt", dim=12, backbone="a" * 64)

@@ -64,7 +64,8 @@ def test_every_pair_appears(seed: int, n: int) -> None:
     found = {(min(a, p), max(a, p), k) for a, p, _, k, _ in listed(examples) if k != SELF}
     found |= {(min(a, m), max(a, m), k) for a, _, m, _, k in listed(examples) if m >= 0}
     assert found == {
-        (ids.index(a), ids.index(b), PAIR_KINDS.index(kind)) for a, b, kind in pairs[["a_id", "b_id", "kind"]].to_numpy()
+        (ids.index(a), ids.index(b), PAIR_KINDS.index(kind))
+        for a, b, kind in pairs[["a_id", "b_id", "kind"]].to_numpy()
     }
     assert len(examples) <= len(pairs)
 

@@ -69,7 +69,7 @@ def make_staging(rng: Generator, product: Product) -> Staging:
 
 
 def _pose(rng: Generator, staging: Staging) -> Pose:
-    low, high = {"worn": (0.06, 0.38), "doll": (0.10, 0.28), "hanger": (0.06, 0.24), "flat": (0.2, 0.55)}[
+    low, high = {"worn": (0.06, 0.38), "doll": (0.10, 0.28), "hanger": (0.06, 0.24), "flat": (0.2, 0.48)}[
         staging.stand
     ]
     upper = tuple(float(rng.uniform(low, high)) for _ in range(2))
@@ -91,12 +91,16 @@ def _camera(rng: Generator, product: Product, cut: Cut, pose: Pose, view: str, s
         wide = max(wide, float(arm_path(cut, pose, 0, cut.sleeve_length)[:, 0].max()) + 0.06)
         wide = max(wide, float(arm_path(cut, pose, 1, cut.sleeve_length)[:, 0].max()) + 0.06)
     if not bottom:
-        top -= 0.26
-    extent = max(low - top, 2 * wide)
-    middle = 0.5 * (top + low)
+        top -= 0.44 if product.neckline == "hood" and pose.skin is None else 0.26  # an empty hood stands up
+    # A shop's studio hangs every top at one height and distance, so the frame starts at the neck (or the waist)
+    # and its size changes little from product to product.
+    extent = max(low - top, 2 * wide, 1.3 if bottom else 1.72)
+    if product.category == "dresses" and rng.random() < 0.4:
+        extent = min(extent, 2.1)
     cx = float(rng.normal(0.0, 0.02)) * extent
-    zoom = size / (extent * float(rng.uniform(1.0, 1.14)))
-    cy = middle + float(rng.normal(0.0, 0.015)) * extent
+    extent *= float(rng.uniform(1.0, 1.12))
+    zoom = size / extent
+    cy = top + extent * (0.5 - float(rng.uniform(0.0, 0.05)))
     if view == "detail":
         closer = float(rng.uniform(1.2, 1.7)) if product.category != "dresses" else float(rng.uniform(1.5, 2.3))
         zoom *= closer

@@ -92,7 +92,7 @@ class CellTable:
             schema = pq.read_schema(self.path)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{self.path}: not a readable parquet file ({error})") from None
-        plain = [field.name for field in schema if not _is_opaque(field.type)]
+        plain = [field.name for field in schema if not is_opaque(field.type)]
         if len(plain) < len(schema):
             left_out = ", ".join(sorted(set(schema.names) - set(plain)))
             self.notes.append(f"{self.path.name}: columns without text left out: {left_out}")
@@ -101,12 +101,12 @@ class CellTable:
 
     def _parquet_rows(self) -> Iterator[CellRow]:
         number = 0
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:  # the default reads all of it ahead
             for batch in file.iter_batches(batch_size=CHUNK, columns=self._stored):
                 columns = [column.to_pylist() for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     number += 1
-                    yield CellRow(number, tuple("" if cell is None else str(cell) for cell in cells), number)
+                    yield CellRow(number, as_text(cells), number)
 
 
 def _logical_rows(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
@@ -156,7 +156,13 @@ def _one_line(line: str, delimiter: str) -> list[str]:
         return [""]
 
 
-def _is_opaque(kind: pa.DataType) -> bool:
+def as_text(values: Iterable[object]) -> tuple[str, ...]:
+    """Values of a parquet row as text cells; null becomes empty."""
+    return tuple("" if value is None else str(value) for value in values)
+
+
+def is_opaque(kind: pa.DataType) -> bool:
+    """Whether a parquet column of this type holds no text: lists, structs and bytes."""
     return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
