@@ -223,6 +223,7 @@ class Loss(Section):
     attribute_heads: Annotated[float, Field(ge=0)]
     attribute_weights: Mapping[str, float]
     identity: Annotated[float, Field(ge=0)]
+    fusion: Annotated[float, Field(ge=0)] = 0.1
     kind_weights: Mapping[PairKind, float]
     initial_temperature: Annotated[float, Field(gt=0)]
     attribute_temperature: Annotated[float, Field(gt=0)]

@@ -79,10 +79,14 @@ def image_text_contrastive(image: Tensor, text: Tensor, logit_scale: Tensor, sam
 def attribute_contrastive(
     embeddings: Tensor, codes: Tensor, *, weights: Tensor, temperature: float, excluded: Tensor
 ) -> Tensor:
-    """Supervised contrast per attribute: equal known value attracts, different known value repels.
+    """Supervised contrast per attribute: *some* neighbour of equal known value must win against the different ones.
 
-    Per attribute this is `multi_positive_info_nce` of the batch against itself (SupCon, Khosla et al. 2020);
-    an item whose value is unknown is neither anchor, positive nor negative for that attribute.
+    `loss_ia = -log( sum_{j: same value} exp(z_ij) / sum_{j: known value} exp(z_ij) )`, the form `L_in` of SupCon
+    (Khosla et al. 2020, eq. 3), known as neighbourhood components analysis (Goldberger et al. 2004). Six
+    attributes share one embedding, so not every item of equal neckline can be near, which is what `L_out` asks
+    for. In six comparisons at equal weights (drawn sample and a synthetic set, one seed each) neckline@10 on
+    validation was -0.1 to +1.4 points higher with this form: a small effect, near the noise. An item whose
+    value is unknown is neither anchor, positive nor negative for that attribute.
 
     Args:
         embeddings: (n, dim) unit rows.
@@ -95,21 +99,18 @@ def attribute_contrastive(
         A scalar; an attribute without any positive pair adds 0.
     """
     known = (codes >= 0).to(embeddings.dtype)  # (n, n_attributes)
-    values = torch.arange(int(codes.max()) + 1)
-    one_hot = (codes[:, :, None] == values).to(embeddings.dtype)  # (n, n_attributes, n_values)
-    compared = (~excluded).to(embeddings.dtype)
+    one_hot = (codes[:, :, None] == torch.arange(int(codes.max()) + 1)).to(embeddings.dtype)
     logits = embeddings @ embeddings.T / temperature
     highest = logits.detach().masked_fill(excluded, float("-inf")).amax(dim=1, keepdim=True)
-    shifted = logits - highest.clamp(min=-1.0 / temperature)  # rows without any candidate stay finite
-    exponentials = shifted.exp() * compared
+    # rows without any candidate stay finite
+    exponentials = (logits - highest.clamp(min=-1.0 / temperature)).exp() * ~excluded
     # i: anchors, j: candidates, a: attributes, v: values; sums over candidates are matrix products, so that
     # nothing of size attributes x n x n is made
+    everyone = torch.einsum("ij,ja->ia", exponentials, known)
+    same = torch.einsum("ij,jav,iav->ia", exponentials, one_hot, one_hot)
     tiny = torch.finfo(embeddings.dtype).tiny
-    denominator = torch.einsum("ij,ja->ia", exponentials, known).clamp(min=tiny).log()
-    own_sum = torch.einsum("ij,jav,iav->ia", shifted * compared, one_hot, one_hot)
-    n_positives = torch.einsum("ij,jav,iav->ia", compared, one_hot, one_hot)
-    has_positive = (n_positives > 0).to(embeddings.dtype)
-    per_anchor = (denominator - own_sum / n_positives.clamp(min=1)) * has_positive
+    has_positive = (same > tiny).to(embeddings.dtype)
+    per_anchor = (everyone.clamp(min=tiny).log() - same.clamp(min=tiny).log()) * has_positive
     per_attribute = per_anchor.sum(dim=0) / has_positive.sum(dim=0).clamp(min=1)
     return (weights * per_attribute).sum()
 

@@ -117,11 +117,16 @@ class BatchLoss:
         texts = model.encode_texts(text_inputs, dropout)
         size = len(anchors)
         parts = {}
+        candidates = images[size:]
+        roles = self._roles(items, batch, has_negative)
         if params.contrastive > 0:
-            weights = self.negative_weights[batch]
-            parts["contrastive"] = params.contrastive * self._contrastive(
-                model, images, items, has_negative, self.positive_weights[batch], weights
-            )
+            logits = model.logit_scale * images[:size] @ candidates.T
+            parts["contrastive"] = params.contrastive * self._info_nce(logits, roles, batch)
+        if params.fusion > 0:
+            # only the weight learns here: the embeddings have their own losses
+            fused = model.fuse(images[:size].detach(), texts.detach())
+            logits = model.logit_scale.detach() * fused @ candidates.detach().T
+            parts["fusion"] = params.fusion * self._info_nce(logits, roles, batch)
         if params.image_text > 0:
             captions = data.captions[anchors]
             same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]
@@ -150,17 +155,14 @@ class BatchLoss:
             parts["identity"] = params.identity * distance
         return parts
 
-    def _contrastive(
-        self,
-        model: ProtocolModel,
-        images: Tensor,
-        items: Tensor,
-        has_negative: Tensor,
-        positive_weights: Tensor,
-        negative_weights: Tensor,
-    ) -> Tensor:
-        """Anchors against all positives and negatives of the batch, false negatives left out."""
-        size = len(has_negative)
+    def _roles(self, items: Tensor, batch: Tensor, has_negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positives, negatives and log weights, (size, n_candidates) each, of the anchors against the rest.
+
+        Candidates are the positives and negatives of the whole batch. An anchor's own positive and negative are
+        what their pair says. Another candidate is a negative when it is known to differ and of another product;
+        a positive when it would make a strong pair and differs in nothing known; else left out.
+        """
+        size = len(batch)
         anchors, candidates = items[:size], items[size:]
         rows = torch.arange(size)
         own_positive = torch.zeros(size, len(candidates), dtype=torch.bool)
@@ -169,17 +171,24 @@ class BatchLoss:
         own_negative[rows[has_negative], size + torch.arange(int(has_negative.sum()))] = True
         codes, others = self.codes[anchors], self.codes[candidates]
         different = known_difference(codes, others)
-        same_product = self.data.products[anchors][:, None] == self.data.products[candidates][None, :]
+        other_product = self.data.products[anchors][:, None] != self.data.products[candidates][None, :]
         strong = ~different & (n_equal(codes[:, self.designs], others[:, self.designs]) >= STRONG_EQUAL)
         if self.category is not None:
             category, other = codes[:, self.category], others[:, self.category]
             strong &= (category[:, None] == other[None, :]) & (category >= 0)[:, None]
-        negatives = (different & ~same_product | own_negative) & ~own_positive
-        negatives &= ~(own_negative & (negative_weights == 0)[:, None])
-        positives = own_positive | (strong & ~same_product & ~own_negative)
+        weights = self.negative_weights[batch]
+        negatives = ((different & other_product) | own_negative) & ~own_positive
+        positives = own_positive | (strong & other_product & ~own_negative)
         log_weights = torch.zeros(size, len(candidates))
-        log_weights[own_negative] = negative_weights[has_negative].clamp(min=1e-12).log()
-        logits = model.logit_scale * images[:size] @ images[size:].T
+        log_weights[own_negative] = weights[has_negative].log()  # log 0 = -inf leaves it out
+        return positives, negatives, log_weights
+
+    def _info_nce(self, logits: Tensor, roles: tuple[Tensor, Tensor, Tensor], batch: Tensor) -> Tensor:
+        positives, negatives, log_weights = roles
         return multi_positive_info_nce(
-            logits, positives, negatives, row_weights=positive_weights, column_log_weights=log_weights
+            logits,
+            positives,
+            negatives,
+            row_weights=self.positive_weights[batch],
+            column_log_weights=log_weights,
         )

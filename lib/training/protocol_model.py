@@ -116,6 +116,10 @@ class ProtocolModel(nn.Module):
         """Differentiable text head: (n, dim) -> (n, dim) unit rows."""
         return F.normalize(self.text_head(x, dropout), dim=1)
 
+    def fuse(self, images: Tensor, texts: Tensor) -> Tensor:
+        """(n, dim) unit rows of queries that have an image and a text."""
+        return F.normalize(self.image_weight * images + (1.0 - self.image_weight) * texts, dim=1)
+
     def attribute_logits(self, embeddings: Tensor) -> dict[str, Tensor]:
         """Class scores per attribute, (n, n_values) each, from (n, dim) unit rows."""
         # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer

@@ -153,6 +153,13 @@ def test_a_graphic_item_pairs_through_its_group_or_pattern_only() -> None:
     assert {"i0", "i2"} in [{a, b} for a, b in without.loc[without["kind"] == "medium", ["a_id", "b_id"]].to_numpy()]
 
 
+def test_items_of_one_product_are_no_easy_pair() -> None:
+    """Also where a view was filed under another category."""
+    rows: list[dict[str, object]] = [{"category2": c, "product_id": "a"} for c in ("tees", "shorts")]
+    table, facts = build_pairs(meta_of(rows), {}, NO_HARD, params=params(100), pattern_only=())
+    assert not len(table) and facts["kinds"]["easy"]["available"] == 0
+
+
 def test_reasons_name_what_is_shared() -> None:
     rows: list[dict[str, object]] = [{"category2": "tees", "material": "wool", "neckline": "v"}] * 2
     table, _ = build_pairs(meta_of(rows), {}, NO_HARD, params=params(10), pattern_only=())

@@ -136,7 +136,7 @@ def test_every_kind_has_a_gradient_of_its_own_weight(kind: str) -> None:
         loss = BatchLoss(data, build_examples(pairs, data.item_ids), params)
         model = load_untrained(data)
         losses.append(loss(model, torch.arange(24), dropout=None)["contrastive"].item())
-    assert losses[0] != losses[1]
+    assert losses[0] != losses[1] and np.isfinite(losses).all()
 
 
 def load_untrained(data: TrainingData) -> ProtocolModel:
@@ -147,7 +147,7 @@ def load_untrained(data: TrainingData) -> ProtocolModel:
 
 
 @pytest.mark.parametrize(
-    "part", ["contrastive", "image_text", "attribute_contrastive", "attribute_heads", "identity"]
+    "part", ["contrastive", "image_text", "attribute_contrastive", "attribute_heads", "identity", "fusion"]
 )
 def test_a_part_of_weight_zero_is_absent(tmp_path: Path, part: str) -> None:
     history = run(tmp_path, tiny_params(epochs=1, **{f"loss__{part}": 0.0}))
@@ -176,6 +176,16 @@ def test_log_and_curves(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "train_curves.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert rows[0]["loss_total"] == "" and float(rows[2]["loss_total"]) > 0 and rows[1]["neckline@10"]
+
+
+def test_the_fusion_weight_learns_alone(tmp_path: Path) -> None:
+    off = ("contrastive", "image_text", "attribute_contrastive", "attribute_heads", "identity")
+    params = tiny_params(weight_decay=0.0, **{f"loss__{name}": 0.0 for name in off}, loss__fusion=1.0)
+    history = run(tmp_path, params)
+    x = tiny_catalog().images
+    model = load_model(tmp_path / "checkpoints/final.pt", dim=16, backbone=BACKBONE)
+    assert model.encode_image_numpy(x).tobytes() == x.tobytes()
+    assert history[-1]["image_weight"] != 0.5
 
 
 def test_attributes_without_two_values_have_no_head(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def slow_attribute_contrastive(x, codes, weights, temperature, excluded) -> floa
             same = [j for j in known if codes[j, a] == codes[i, a]]
             if same:
                 scores = {j: math.exp(float(x[i] @ x[j]) / temperature) for j in known}
-                losses.append(-sum(math.log(scores[p] / sum(scores.values())) for p in same) / len(same))
+                losses.append(-math.log(sum(scores[p] for p in same) / sum(scores.values())))
         total += float(weights[a]) * (sum(losses) / len(losses) if losses else 0.0)
     return total
 
