@@ -26,9 +26,12 @@ from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
 from lib.params import BackboneTraining
-from lib.training.losses import multi_positive_info_nce
+from lib.training.losses import masked_cross_entropy, multi_positive_info_nce
 
 import open_clip  # isort: skip
+
+MAX_GRADIENT = 10.0
+"""Norm at which gradients are clipped: early steps only."""
 
 MARGIN = 1.125
 """Training images are kept this much larger than the input, so that a random crop rarely enlarges."""
@@ -127,53 +130,65 @@ def _fit(
 ) -> None:
     batch_size = min(params.batch_size, len(usable))
     n_steps = params.epochs * (len(usable) // batch_size)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, params.weight_decay), lr=params.lr, betas=(0.9, 0.98))
+    # Classifiers that are thrown away: a text tower learns slowly what its phrases mean, and until then teaches
+    # the image tower nothing. With them the same number of steps taught the image tower far more.
+    classifiers = torch.nn.ModuleList(torch.nn.Linear(params.embed_dim, max(n, 1)) for n in texts.n_values())
+    trained = torch.nn.ModuleList([model, classifiers])
+    optimizer = torch.optim.AdamW(_parameter_groups(trained, params.weight_decay), lr=params.lr, betas=(0.9, 0.98))
     warmup = max(1, round(n_steps * params.warmup_fraction))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, n_steps, warmup))
     tokenizer = open_clip.SimpleTokenizer(context_length=params.context_length)
     rng = np.random.default_rng(params.seed)
-    model.train()
+    visual: Any = model.visual
+    visual.to(memory_format=torch.channels_last)  # a quarter faster on the processor
+    trained.train()
     with tqdm(total=n_steps, desc="train backbone", unit="batch", mininterval=1) as bar:
         for _ in range(params.epochs):
             order = rng.permutation(usable)
             for start in range(0, len(order) - batch_size + 1, batch_size):
                 rows = order[start : start + batch_size]
-                loss = _loss(model, images[rows], texts.compose(rows, rng), tokenizer, params, rng)
+                pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float().div_(255.0)
+                crops = _random_crops(pixels, params.image_size, params.crop_scale_min, rng)
+                loss = _loss(model, classifiers, _normalise(crops), texts.compose(rows, rng), tokenizer)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                torch.nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRADIENT)
                 optimizer.step()
                 schedule.step()
                 scale: Any = model.logit_scale
                 scale.data.clamp_(0.0, math.log(100.0))
                 bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
                 bar.update()
+    visual.to(memory_format=torch.contiguous_format)
 
 
 def _loss(
-    model: torch.nn.Module,
-    images: npt.NDArray[np.uint8],
+    model: Any,
+    classifiers: torch.nn.ModuleList,
+    images: torch.Tensor,
     texts: TextBatch,
     tokenizer: open_clip.SimpleTokenizer,
-    params: BackboneTraining,
-    rng: np.random.Generator,
 ) -> torch.Tensor:
-    """Multi-positive InfoNCE in both directions; texts compete only with texts of their own group.
+    """Classification of every attribute, and multi-positive InfoNCE with texts of one group at a time.
 
     What is unknown is neither positive nor negative. Every group (an attribute, or whole captions) weighs the
     same, so that the many colours do not drown the few collars.
     """
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
-    batch = _normalise(_random_crops(pixels, params.image_size, params.crop_scale_min, rng))
-    image, text, logit_scale = model(batch, tokenizer(texts.texts))
-    logits = logit_scale * text @ image.T  # (n_texts, n_images)
-    losses = []
+    embedded = model.encode_image(images.contiguous(memory_format=torch.channels_last))
+    image = functional.normalize(embedded, dim=-1)
+    text = model.encode_text(tokenizer(texts.texts), normalize=True)
+    logits = model.logit_scale.exp() * text @ image.T  # (n_texts, n_images)
+    contrasts = []
     for group in torch.unique(texts.groups):
         rows = texts.groups == group
         positives, negatives = texts.matches[rows], texts.differs[rows]
-        losses.append(multi_positive_info_nce(logits[rows], positives, negatives))
-        losses.append(multi_positive_info_nce(logits[rows].T, positives.T, negatives.T))
-    return torch.stack(losses).mean()
+        contrasts.append(multi_positive_info_nce(logits[rows], positives, negatives))
+        contrasts.append(multi_positive_info_nce(logits[rows].T, positives.T, negatives.T))
+    classified = [
+        masked_cross_entropy(classifier(embedded), codes)
+        for classifier, codes in zip(classifiers, texts.codes.T, strict=True)
+    ]
+    return torch.stack(contrasts).mean() + torch.stack(classified).sum()
 
 
 def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator) -> torch.Tensor:

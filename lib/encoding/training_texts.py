@@ -31,12 +31,14 @@ class TextBatch:
         groups: (n_texts,) int64, index into `NAMED` or `WHOLE`.
         matches: (n_texts, n_images) bool; the text is true of the image.
         differs: (n_texts, n_images) bool; it is known to be false; where both are False nothing is known.
+        codes: (n_images, len(NAMED)) int64 value codes, -1 unknown.
     """
 
     texts: list[str]
     groups: torch.Tensor
     matches: torch.Tensor
     differs: torch.Tensor
+    codes: torch.Tensor
 
 
 class TrainingTexts:
@@ -59,6 +61,10 @@ class TrainingTexts:
         codes, values = pd.factorize(captions, sort=True)
         self._caption_codes, self._captions = codes.astype(np.int64), [str(value) for value in values]
         self._whole_share = whole_share
+
+    def n_values(self) -> list[int]:
+        """How many values each of `NAMED` has."""
+        return [len(phrases) for phrases in self._phrases]
 
     def usable(self) -> npt.NDArray[np.int64]:
         """Rows with a caption."""
@@ -95,4 +101,5 @@ class TrainingTexts:
             torch.tensor(groups, dtype=torch.int64),
             torch.from_numpy(np.array(matches, dtype=bool).reshape(len(texts), len(rows))),
             torch.from_numpy(np.array(differs, dtype=bool).reshape(len(texts), len(rows))),
+            torch.from_numpy(codes),
         )
