@@ -69,7 +69,7 @@ def test_rows_without_a_caption_are_not_usable() -> None:
 
 
 def test_a_batch_without_attributes_reads_whole_captions() -> None:
-    rows = ROWS.assign(**{name: None for name in NAMED})
+    rows = ROWS.assign(**dict.fromkeys(NAMED))
     batch = TrainingTexts(rows, pattern_only=[], whole_share=0.0).compose(np.arange(4), np.random.default_rng(0))
     assert set(batch.groups.tolist()) == {WHOLE} and len(batch.texts) == 3
 
