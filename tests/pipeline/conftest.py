@@ -10,6 +10,6 @@ from workspace import Workspace
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The tiny sample pipeline, run once from nothing and committed."""
     workspace = Workspace(tmp_path_factory.mktemp("sample"))
-    workspace.first_run = workspace.repro()  # type: ignore[attr-defined]
+    workspace.first_run = workspace.repro()
     workspace.commit("results")
     return workspace

@@ -15,14 +15,9 @@ def with_experiments(reproduced: Workspace) -> Workspace:
     reproduced.dvc("exp", "run", "-S", "train.lr=3e-4", "-n", "direct")
     reproduced.dvc("exp", "run", "--queue", "-S", "train.lr=1e-3,3e-3")
     reproduced.dvc("queue", "start")
-    reproduced.dvc("queue", "logs", _first_task(reproduced), "-f", check=False)
     _wait(reproduced)
+    reproduced.restore()
     return reproduced
-
-
-def _first_task(workspace: Workspace) -> str:
-    lines = [line.split() for line in workspace.dvc("queue", "status").splitlines()[1:] if line.strip()]
-    return lines[0][0]
 
 
 def _wait(workspace: Workspace) -> None:
@@ -54,10 +49,12 @@ def test_exp_show_lists_all_with_the_scoreboards_figures(with_experiments: Works
 
 def test_metrics_diff_compares_scoreboards(with_experiments: Workspace) -> None:
     diff = json.loads(with_experiments.dvc("metrics", "diff", "--all", "--json", "HEAD", "direct"))
-    rows = diff["diff"][BOARD]
-    key = "test.category@10.baseline"
-    assert rows[key]["diff"] == 0, "training must not change the baseline"
-    assert any(entry.get("diff") for name, entry in rows.items() if name.endswith(".protocol"))
+    rows = diff[BOARD]
+    board = with_experiments.json(BOARD)  # of HEAD: the workspace is restored
+    for name in ("category@10", "color@10"):
+        for column in ("baseline", "protocol", "delta_low"):
+            assert rows[f"test.{name}.{column}"]["old"] == board["test"][name][column]
+        assert rows[f"test.{name}.baseline"]["diff"] == 0, "training must not change the baseline"
 
 
 def test_plots_diff_is_offline(with_experiments: Workspace) -> None:

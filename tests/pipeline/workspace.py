@@ -31,6 +31,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.first_run: list[str] = []
         names = _git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
         for name in names:
             source = ROOT / name
@@ -79,6 +80,11 @@ class Workspace:
         """Stages with a changed dep or parameter, by `dvc status`."""
         status: dict[str, Any] = json.loads(self.dvc("status", "--json"))
         return set(status)
+
+    def restore(self) -> None:
+        """Back to the committed parameters and results."""
+        _git(self.folder, "checkout", "-q", ".")
+        self.dvc("checkout")
 
     def lock(self) -> bytes:
         return (self.folder / "dvc.lock").read_bytes()
