@@ -54,6 +54,16 @@ class Workspace:
         _merge(params, changes)
         file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
+    def set_param(self, path: tuple[str, ...], value: Any) -> None:
+        """Replace one key of params.yaml as a whole."""
+        file = self.folder / "params.yaml"
+        params = yaml.safe_load(file.read_text(encoding="utf-8"))
+        inner = params
+        for part in path[:-1]:
+            inner = inner[part]
+        inner[path[-1]] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
     def commit(self, message: str) -> None:
         _git(self.folder, "add", "-A")
         _git(self.folder, "commit", "-qm", message)
