@@ -108,9 +108,8 @@ class BackboneTraining(Section):
     """A small OpenCLIP model trained from scratch on the train split (`source: train`)."""
 
     image_size: Annotated[int, Field(ge=32)]
-    vision_layers: tuple[Positive, Positive, Positive, Positive]
-    vision_width: Positive
-    head_width: Positive
+    vision_width: Literal[8, 16, 24, 32, 48, 64]
+    vision_grid: Literal[4, 6, 8]
     text_width: Positive
     text_heads: Positive
     text_layers: Positive
@@ -122,7 +121,7 @@ class BackboneTraining(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_fraction: Fraction
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
-    whole_caption_share: Fraction
+    attribute_loss: Annotated[float, Field(ge=0)]
     seed: int
 
 
@@ -209,7 +208,7 @@ class Pairs(Section):
 class Head(Section):
     """The residual head on frozen embeddings; identity at initialisation."""
 
-    kind: Literal["linear", "mlp"]
+    kind: Literal["linear", "mlp", "prototype"]
     hidden: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -268,6 +267,8 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=0)]
+    interpolation: tuple[Annotated[float, Field(gt=0)], ...]
     seed: int
     head: Head
     loss: Loss

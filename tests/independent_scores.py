@@ -19,8 +19,11 @@ def value_of(folder: Path, split: str, name: str, k: int) -> float:
     """One row: the mean over its queries of matches among the top k, divided by k."""
     gallery, queries = (pd.read_parquet(folder / f"{side}_meta.parquet") for side in ("catalog", "queries"))
     items = np.load(folder / "catalog_img.npy").astype(np.float64)
-    column = COLUMNS.get(name.removeprefix("known_"))
+    column = COLUMNS.get(name.removeprefix("known_").removeprefix("unseen_"))
     chosen = queries["split"] == split
+    if name.startswith("unseen_"):  # the other query split is searched
+        items = np.load(folder / "queries_img.npy")[~chosen].astype(np.float64)
+        gallery = queries[~chosen].reset_index(drop=True)
     if column is None:  # a class row: its name is a value of one column
         column = next(c for c in COLUMNS.values() if (queries[c] == name).any())
         chosen &= queries[column] == name

@@ -2,8 +2,8 @@
 
 Whatever the source, `artifacts/backbone/` ends up as OpenCLIP's own folder form
 (`open_clip_config.json` and `open_clip_model.safetensors`, loadable by anybody with
-`open_clip.create_model("local-dir:artifacts/backbone")`) plus a manifest. Nothing downstream knows
-where the weights came from.
+`open_clip.create_model("local-dir:artifacts/backbone")`, a trained one after `import lib.encoding.convnet`)
+plus a manifest. Nothing downstream knows where the weights came from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typing import Any
 import torch
 
 from lib.artifacts import file_sha256, read_manifest, replacing, write_json, write_manifest
-from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
+from lib.encoding import (
+    convnet,  # noqa: F401  # registers the architecture of trained backbones
+    torchvision_ops,  # noqa: F401  # must come before open_clip
+)
 from lib.errors import BusyError, ConfigError, IntegrityError
 
 import open_clip  # isort: skip

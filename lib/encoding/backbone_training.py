@@ -1,7 +1,7 @@
 """Train a small OpenCLIP model from scratch on a catalogue's own image-caption pairs.
 
 For catalogues without pretrained weights at hand, above all the embedded sample: everything then runs
-with no network. The model is an ordinary OpenCLIP one (ModifiedResNet image tower, transformer text
+with no network. The model is an OpenCLIP one (a small convolutional image tower through timm, a transformer text
 tower), the loss is CLIP's (Radford et al. 2021) with every image that a text is true of counted as a positive.
 """
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
+from lib.encoding.convnet import timm_name
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
 from lib.params import BackboneTraining
@@ -55,7 +56,7 @@ def train_backbone(
         DataError: fewer than two items have a caption.
     """
     rows = read_rows(processed, "train", ["caption", *NAMED])
-    texts = TrainingTexts(rows, pattern_only=pattern_only, whole_share=params.whole_caption_share)
+    texts = TrainingTexts(rows, pattern_only=pattern_only)
     usable = texts.usable()
     if len(usable) < 2:
         raise DataError(
@@ -78,10 +79,9 @@ def model_config(params: BackboneTraining) -> dict[str, Any]:
         "embed_dim": params.embed_dim,
         "vision_cfg": {
             "image_size": params.image_size,
-            "layers": list(params.vision_layers),
-            "width": params.vision_width,
-            "head_width": params.head_width,
-            "patch_size": None,
+            "timm_model_name": timm_name(params.vision_width, params.vision_grid),
+            "timm_pool": "",
+            "timm_proj": "",
         },
         "text_cfg": {
             "context_length": params.context_length,
@@ -130,16 +130,14 @@ def _fit(
 ) -> None:
     batch_size = min(params.batch_size, len(usable))
     n_steps = params.epochs * (len(usable) // batch_size)
-    # Classifiers that are thrown away: a text tower learns slowly what its phrases mean, and until then teaches
-    # the image tower nothing. With them the same number of steps taught the image tower far more.
-    classifiers = torch.nn.ModuleList(torch.nn.Linear(params.embed_dim, max(n, 1)) for n in texts.n_values())
+    visual: Any = model.visual
+    classifiers = _Classifiers(visual.trunk.num_features, texts.value_weights())
     trained = torch.nn.ModuleList([model, classifiers])
     optimizer = torch.optim.AdamW(_parameter_groups(trained, params.weight_decay), lr=params.lr, betas=(0.9, 0.98))
     warmup = max(1, round(n_steps * params.warmup_fraction))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, n_steps, warmup))
     tokenizer = open_clip.SimpleTokenizer(context_length=params.context_length)
     rng = np.random.default_rng(params.seed)
-    visual: Any = model.visual
     visual.to(memory_format=torch.channels_last)  # a quarter faster on the processor
     trained.train()
     with tqdm(total=n_steps, desc="train backbone", unit="batch", mininterval=1) as bar:
@@ -149,7 +147,8 @@ def _fit(
                 rows = order[start : start + batch_size]
                 pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float().div_(255.0)
                 crops = _random_crops(pixels, params.image_size, params.crop_scale_min, rng)
-                loss = _loss(model, classifiers, _normalise(crops), texts.compose(rows, rng), tokenizer)
+                batch = texts.compose(rows)
+                loss = _loss(model, classifiers, _normalise(crops), batch, tokenizer, params.attribute_loss)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRADIENT)
@@ -162,33 +161,48 @@ def _fit(
     visual.to(memory_format=torch.contiguous_format)
 
 
+class _Classifiers(torch.nn.Module):
+    """Classifiers of every attribute, thrown away after training.
+
+    They read the tower's features, not the embedding: an embedding that is trained to classify is half a protocol
+    model already, and overfits its training items as one.
+    """
+
+    def __init__(self, n_features: int, value_weights: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.value_weights = value_weights
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(n_features, max(len(w), 1)) for w in value_weights)
+
+    def forward(self, features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Sum of the attributes' losses for (n, n_features) and (n, n_attributes) codes."""
+        losses = [
+            masked_cross_entropy(head(features), column, weights)
+            for head, column, weights in zip(self.heads, codes.T, self.value_weights, strict=True)
+            if len(weights)
+        ]
+        return torch.stack(losses).sum() if losses else features.new_zeros(())
+
+
 def _loss(
     model: Any,
-    classifiers: torch.nn.ModuleList,
+    classifiers: _Classifiers,
     images: torch.Tensor,
     texts: TextBatch,
     tokenizer: open_clip.SimpleTokenizer,
+    attribute_loss: float,
 ) -> torch.Tensor:
-    """Classification of every attribute, and multi-positive InfoNCE with texts of one group at a time.
+    """Multi-positive InfoNCE of images and captions, and the classification of every attribute.
 
-    What is unknown is neither positive nor negative. Every group (an attribute, or whole captions) weighs the
-    same, so that the many colours do not drown the few collars.
+    What is unknown is neither positive nor negative.
     """
-    embedded = model.encode_image(images.contiguous(memory_format=torch.channels_last))
-    image = functional.normalize(embedded, dim=-1)
+    features = model.visual.trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
+    image = functional.normalize(model.visual.trunk.forward_head(features), dim=-1)
     text = model.encode_text(tokenizer(texts.texts), normalize=True)
     logits = model.logit_scale.exp() * text @ image.T  # (n_texts, n_images)
-    contrasts = []
-    for group in torch.unique(texts.groups):
-        rows = texts.groups == group
-        positives, negatives = texts.matches[rows], texts.differs[rows]
-        contrasts.append(multi_positive_info_nce(logits[rows], positives, negatives))
-        contrasts.append(multi_positive_info_nce(logits[rows].T, positives.T, negatives.T))
-    classified = [
-        masked_cross_entropy(classifier(embedded), codes)
-        for classifier, codes in zip(classifiers, texts.codes.T, strict=True)
-    ]
-    return torch.stack(contrasts).mean() + torch.stack(classified).sum()
+    to_image = multi_positive_info_nce(logits, texts.matches, texts.differs)
+    to_text = multi_positive_info_nce(logits.T, texts.matches.T, texts.differs.T)
+    classified: torch.Tensor = classifiers(features, texts.codes)
+    return (to_image + to_text) / 2 + attribute_loss * classified
 
 
 def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator) -> torch.Tensor:

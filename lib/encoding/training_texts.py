@@ -1,8 +1,8 @@
-"""What a backbone in training reads beside a batch of images: every attribute phrase, and some whole captions.
+"""What a backbone in training reads beside a batch of images: whole captions, and the known attribute values.
 
-With whole captions only, almost every product has a text of its own, and a small model trained on a few thousand
-images tells products apart by colour and background: on the sample its neckline precision stayed at chance. A
-phrase such as "v-neck" is true of many images and known to be false of others, which differ in all else.
+The captions train the contrast between images and texts, as for any CLIP. The values train throw-away classifiers
+on the image tower's last feature map. On captions alone, which say colour and category first and repeat rarely, a
+small tower trained on a few thousand images hardly learns to see a collar.
 """
 
 from __future__ import annotations
@@ -18,24 +18,21 @@ import torch
 from lib.params import ATTRIBUTES
 
 NAMED = (*ATTRIBUTES, "color", "category2")
-WHOLE = len(NAMED)
-"""Group number of whole captions; attribute phrases are grouped by their place in `NAMED`."""
 
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Texts of a batch of images and which of them are true.
+    """Captions of a batch of images and which of them are true.
 
     Attributes:
-        texts: n_texts texts, all different within a group.
-        groups: (n_texts,) int64, index into `NAMED` or `WHOLE`.
-        matches: (n_texts, n_images) bool; the text is true of the image.
-        differs: (n_texts, n_images) bool; it is known to be false; where both are False nothing is known.
+        texts: n_texts different captions.
+        matches: (n_texts, n_images) bool; the image has this caption.
+        differs: (n_texts, n_images) bool; the image is known to differ in an attribute from those that have the
+            caption; where both are False nothing is known.
         codes: (n_images, len(NAMED)) int64 value codes, -1 unknown.
     """
 
     texts: list[str]
-    groups: torch.Tensor
     matches: torch.Tensor
     differs: torch.Tensor
     codes: torch.Tensor
@@ -44,62 +41,50 @@ class TextBatch:
 class TrainingTexts:
     """Composes the texts for batches of catalogue rows."""
 
-    def __init__(self, rows: pd.DataFrame, *, pattern_only: Sequence[str], whole_share: float) -> None:
+    def __init__(self, rows: pd.DataFrame, *, pattern_only: Sequence[str]) -> None:
         """Prepare codes.
 
         Args:
             rows: the train split with `caption` and the columns `NAMED`; unknown is None.
             pattern_only: categories that say nothing about the category.
-            whole_share: share of the images whose whole caption is read as well, 0 to 1.
         """
         known = rows[list(NAMED)].copy()
         known["category2"] = known["category2"].where(~known["category2"].isin(pattern_only), None)
         coded = [pd.factorize(known[name], sort=True) for name in NAMED]
         self._codes = np.stack([codes for codes, _ in coded], axis=1).astype(np.int64)  # (n_items, n_named)
-        self._phrases = [[str(value) for value in values] for _, values in coded]
+        self._counts = [np.bincount(codes[codes >= 0], minlength=len(values)) for codes, values in coded]
         captions = pd.Series([caption or None for caption in rows["caption"]], dtype=object)
         codes, values = pd.factorize(captions, sort=True)
         self._caption_codes, self._captions = codes.astype(np.int64), [str(value) for value in values]
-        self._whole_share = whole_share
 
-    def n_values(self) -> list[int]:
-        """How many values each of `NAMED` has."""
-        return [len(phrases) for phrases in self._phrases]
+    def value_weights(self) -> list[torch.Tensor]:
+        """Per attribute of `NAMED` what an item of each value counts, (n_values,) each, 1 on average over items.
+
+        Inverse square roots of the frequencies: rare values (leather, cardigans) are seen, frequent ones not
+        forgotten. Empty where nothing is known.
+        """
+        weights = []
+        for counts in self._counts:
+            raw = 1.0 / np.sqrt(np.maximum(counts, 1))
+            balanced = raw * counts.sum() / max(float((raw * counts).sum()), 1e-9)
+            weights.append(torch.from_numpy(balanced.astype(np.float32)))
+        return weights
 
     def usable(self) -> npt.NDArray[np.int64]:
         """Rows with a caption."""
         return np.flatnonzero(self._caption_codes >= 0)
 
-    def compose(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> TextBatch:
-        """Texts for the images of `rows`, (n_images,): all phrases that are true of one, and some captions."""
-        codes = self._codes[rows]
-        texts: list[str] = []
-        groups: list[int] = []
-        matches, differs = [], []
-        for group in range(len(NAMED)):
-            column = codes[:, group]
-            for value in np.unique(column[column >= 0]).tolist():
-                texts.append(self._phrases[group][value])
-                groups.append(group)
-                matches.append(column == value)
-                differs.append((column >= 0) & (column != value))
+    def compose(self, rows: npt.NDArray[np.int64]) -> TextBatch:
+        """Captions and codes of the images of `rows`, (n_images,), all of them usable."""
+        codes, captions = self._codes[rows], self._caption_codes[rows]
         different = (
             (codes[:, None, :] != codes[None, :, :]) & (codes[:, None, :] >= 0) & (codes[None, :, :] >= 0)
         ).any(2)
-        captions = self._caption_codes[rows]
-        read = rng.random(len(rows)) < self._whole_share
-        if not texts:  # nothing but free text is known of these images
-            read[:] = True
-        for caption in np.unique(captions[read & (captions >= 0)]).tolist():
-            same = captions == caption
-            texts.append(self._captions[caption])
-            groups.append(WHOLE)
-            matches.append(same)
-            differs.append(different[np.argmax(same)] & ~same)
+        distinct, first = np.unique(captions, return_index=True)
+        matches = captions[None, :] == distinct[:, None]
         return TextBatch(
-            texts,
-            torch.tensor(groups, dtype=torch.int64),
-            torch.from_numpy(np.array(matches, dtype=bool).reshape(len(texts), len(rows))),
-            torch.from_numpy(np.array(differs, dtype=bool).reshape(len(texts), len(rows))),
+            [self._captions[caption] for caption in distinct.tolist()],
+            torch.from_numpy(matches),
+            torch.from_numpy(different[first] & ~matches),
             torch.from_numpy(codes),
         )

@@ -7,6 +7,9 @@
   splits have none); `product_hit_rate@1`, `product_recall@k`, `product_map@k`, `product_ndcg@k` by product
   within the query split: each item searches all others of its split, where its product's other items are
   relevant.
+- `unseen_gallery` (always measured): the images of one query split search those of the other, so that neither
+  backbone nor heads have seen a picture or a label of either side. In the train split they have: what a model
+  remembers of single gallery items counts there, as it does for a catalogue in use, and does not count here.
 - `text_to_image`: `text_recall@1`, `text_recall@k`: each caption searches the images of its own split, where
   every image with the same caption is relevant: the ceiling is below 1 where captions repeat.
 
@@ -16,7 +19,7 @@ Every metric comes with its number of queries, chance, ceiling and interval, or 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +28,7 @@ from tqdm import tqdm
 from lib.artifacts import FloatArray
 from lib.embeddings import Embeddings, EmbeddingSet
 from lib.errors import DataError
-from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, QUERY_SPLITS, Evaluation
+from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, QUERY_SPLITS, UNSEEN, Evaluation
 from lib.evaluation.measure import (
     Codes,
     IntArray,
@@ -71,14 +74,26 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
     by_material: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
     skipped: dict[str, dict[str, Reasons]] = {split: {} for split in QUERY_SPLITS}
     tables = []
-    tasks = [(split, mode) for split in QUERY_SPLITS for mode in params.modes]
+    tasks: list[tuple[str, QueryMode | Literal["unseen_gallery"]]]
+    tasks = [(split, mode) for split in QUERY_SPLITS for mode in (*params.modes, UNSEEN)]
     for split, mode in tqdm(tasks, desc="evaluate", mininterval=1):
-        rows = _query_rows(queries.meta, split, mode)
-        images = query_embeddings(queries, rows, mode, image_weight=params.fused_image_weight)
+        shape: QueryMode = "image_to_image" if mode == UNSEEN else mode
+        rows = _query_rows(queries.meta, split, shape)
+        images = query_embeddings(queries, rows, shape, image_weight=params.fused_image_weight)
+        searched, searched_meta = gallery.images, gallery.meta
         own_codes = {label: code.of_queries(rows) for label, code in codes.items()}
         own_products = products.of_queries(rows)
+        if mode == UNSEEN:
+            others = np.flatnonzero((queries.meta["split"] != split).to_numpy(dtype=bool))
+            if not len(others):
+                skipped[split][mode] = {"*": "the other query split is empty"}
+                continue
+            searched = np.ascontiguousarray(queries.images[others])
+            searched_meta = queries.meta.iloc[others]
+            own_codes = {label: Codes(code.queries[others], code.queries[rows]) for label, code in codes.items()}
+            own_products = Codes(products.queries[others], products.queries[rows])
         clusters = own_products.queries
-        top, precisions, reasons = _precisions(images, gallery.images, own_codes, own_products, k=params.k)
+        top, precisions, reasons = _precisions(images, searched, own_codes, own_products, k=params.k)
         rankings: Found = {}
         if mode == "image_to_image":
             for measure in (_by_product_in_gallery, _by_product_in_split):
@@ -96,7 +111,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         for label, tree in (("category", by_category), ("material", by_material)):
             values = meta[LABELS[label]].where(own_codes[label].queries >= 0, None)
             tree[split][mode] = _by_class(precisions, values, clusters, params.bootstrap)
-        tables.append(_per_query(meta, gallery.meta, mode, top, precisions, k=params.k))
+        tables.append(_per_query(meta, searched_meta, mode, top, precisions, k=params.k))
     rng = np.random.default_rng(params.bootstrap.seed)
     metrics["probe"], probe_skipped = _probes(embedded, codes, rng)
     for split, reasons in probe_skipped.items():

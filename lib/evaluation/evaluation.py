@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +25,8 @@ PRECISION_NAMES = (*LABELS, *(f"known_{label}" for label in LABELS))
 """Every `<label>@k`, then every `known_<label>@k`, whose gallery is the items with a known value."""
 
 QUERY_SPLITS = ("validation", "test")
+UNSEEN: Literal["unseen_gallery"] = "unseen_gallery"
+"""The mode in which one query split searches the other."""
 QUERY_COLUMNS = (
     "split",
     "mode",
@@ -95,7 +97,7 @@ def headline(evaluation: Evaluation) -> str:
     parts = [f"{name} {100 * numbers[name]['value']:.1f}" for name in names if name in numbers]
     table = evaluation.per_query
     modes = table.loc[table["split"] == "test", "mode"].value_counts(sort=False)
-    counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
+    counts = ", ".join(f"{mode} {count}" for mode, count in modes.items() if mode != UNSEEN)
     return (
         f"test, image to image: {', '.join(parts) or 'nothing could be measured'}\ntest queries: {counts or 'none'}"
     )

@@ -1,6 +1,7 @@
 """The protocol model against the baseline, row by row, with paired intervals and declared targets.
 
-All rows are `image_to_image`, in fractions; targets are in points (hundredths).
+All rows are `image_to_image`, in fractions; targets are in points (hundredths). `unseen_` rows search the other query
+split in place of the train split: a gallery whose pictures and labels no model was trained on.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import pandas as pd
 
 from lib.errors import ConfigError, IntegrityError
 from lib.evaluation.bootstrap import clustered_intervals
-from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, Evaluation
+from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, UNSEEN, Evaluation
 from lib.evaluation.measure import rounded
-from lib.params import Scoreboard, Target
+from lib.params import Bootstrap, Scoreboard, Target
 
 ScoreArray = npt.NDArray[np.float64]
 Tone = Literal["rose", "fell", "unchanged"]
@@ -68,13 +69,24 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
         ConfigError: a target names no row, or the headline mode was not evaluated.
     """
     _check_targets(params, k=baseline.k)
-    before, after = _paired(baseline, protocol)
+    before, after = _paired(baseline, protocol, mode=MODE)
+    unseen = _paired(baseline, protocol, mode=UNSEEN)
     board: dict[str, Any] = {split: {} for split in SPLITS}
     skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for split in SPLITS:
         chosen = (before["split"] == split).to_numpy()
         reasons = baseline.metrics.get("skipped", {}).get(split, {}).get(MODE, {})
-        board[split], skipped[split] = _compare(before[chosen], after[chosen], params, k=baseline.k, reasons=reasons)
+        rows = _rows_of(before[chosen], params)
+        board[split], skipped[split] = _compare(
+            before[chosen], after[chosen], rows, params.bootstrap, k=baseline.k, reasons=reasons
+        )
+        chosen = (unseen[0]["split"] == split).to_numpy()
+        if chosen.any():
+            rows = _unseen_rows(unseen[0][chosen])
+            found, _ = _compare(
+                unseen[0][chosen], unseen[1][chosen], rows, params.bootstrap, k=baseline.k, reasons={}
+            )
+            board[split] |= found
     met = [target_met(board, target) for target in params.targets]
     headline = [one for one, target in zip(met, params.targets, strict=True) if target.headline]
     classes = [board["test"].get(f"{name}@{baseline.k}") for name in params.classes]
@@ -147,13 +159,13 @@ def _check_targets(params: Scoreboard, *, k: int) -> None:
         raise ConfigError(f"scoreboard.classes: '{clash[0]}' is the name of a fixed row; choose another name")
 
 
-def _paired(baseline: Evaluation, protocol: Evaluation) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _paired(baseline: Evaluation, protocol: Evaluation, *, mode: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     if baseline.k != protocol.k:
         raise IntegrityError(f"k differs: baseline {baseline.k}, protocol {protocol.k}; run `dvc repro`")
     parts = []
     for evaluation in (baseline, protocol):
         table = evaluation.per_query
-        parts.append(table[table["mode"] == MODE].reset_index(drop=True))
+        parts.append(table[table["mode"] == mode].reset_index(drop=True))
     before, after = parts
     if len(before) != len(after):
         raise IntegrityError(
@@ -169,21 +181,40 @@ def _paired(baseline: Evaluation, protocol: Evaluation) -> tuple[pd.DataFrame, p
                 f"'{before[column][row]}' in the baseline and '{after[column][row]}' in the protocol; "
                 "run `dvc repro`"
             )
-    if before.empty:
+    if before.empty and mode == MODE:
         raise ConfigError(f"evaluate.modes: the scoreboard needs '{MODE}', which was not evaluated")
     return before, after
 
 
-def _compare(
-    before: pd.DataFrame, after: pd.DataFrame, params: Scoreboard, *, k: int, reasons: dict[str, str]
-) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Every row of one split that can be computed, and why the others cannot."""
+Rows = dict[str, tuple[str, npt.NDArray[np.bool_]]]
+"""Row name without @k -> (name of the precision, which queries count)."""
+
+
+def _rows_of(queries: pd.DataFrame, params: Scoreboard) -> Rows:
+    everything = np.ones(len(queries), dtype=np.bool_)
     known = (f"known_{label}" for label in ROW_ORDER)
-    everything = np.ones(len(before), dtype=np.bool_)
-    wanted = {name: (name, everything) for name in (*ROW_ORDER, *known)}
+    rows = {name: (name, everything) for name in (*ROW_ORDER, *known)}
     labels = {column: label for label, column in LABELS.items()}
     for name, row in params.classes.items():
-        wanted[name] = (labels[row.column], (before[row.column] == row.value).to_numpy(dtype=np.bool_))
+        rows[name] = (labels[row.column], (queries[row.column] == row.value).to_numpy(dtype=np.bool_))
+    return rows
+
+
+def _unseen_rows(queries: pd.DataFrame) -> Rows:
+    everything = np.ones(len(queries), dtype=np.bool_)
+    return {f"unseen_{label}": (label, everything) for label in ROW_ORDER}
+
+
+def _compare(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    wanted: Rows,
+    bootstrap: Bootstrap,
+    *,
+    k: int,
+    reasons: dict[str, str],
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Every wanted row that can be computed, and why the others cannot."""
     deltas: dict[str, ScoreArray] = {}
     rows: dict[str, dict[str, float]] = {}
     skipped: dict[str, str] = {}
@@ -193,8 +224,8 @@ def _compare(
         if not np.array_equal(counted, ~np.isnan(values[1])):
             raise IntegrityError(f"{label}: the evaluations count different queries; run `dvc repro`")
         if not counted.any():
-            reason = "no query of this class whose value counts" if name in params.classes else ""
-            skipped[f"{name}@{k}"] = reason or reasons.get(f"{name}@{k}", "no query with a known value")
+            reason = "no query with a known value" if name == label else "no query of this class whose value counts"
+            skipped[f"{name}@{k}"] = reasons.get(f"{name}@{k}", reason)
             continue
         deltas[f"{name}@{k}"] = values[1] - values[0]
         means = [rounded(np.nanmean(value)) for value in values]
@@ -212,8 +243,8 @@ def _compare(
         intervals = clustered_intervals(
             np.column_stack(list(deltas.values())),
             pd.factorize(before["product_id"])[0].astype(np.int64),
-            resamples=params.bootstrap.resamples,
-            rng=np.random.default_rng(params.bootstrap.seed),
+            resamples=bootstrap.resamples,
+            rng=np.random.default_rng(bootstrap.seed),
         )
         for column, name in enumerate(deltas):
             # The delta is a difference of rounded means: an interval of no width must still hold it.

@@ -36,6 +36,11 @@ def best_epoch(history: History, *, select_by: Sequence[str]) -> int:
     return int(history[scores.index(max(scores))]["epoch"])
 
 
+def stale_epochs(history: History, *, select_by: Sequence[str]) -> int:
+    """Epochs since the best one."""
+    return int(history[-1]["epoch"]) - best_epoch(history, select_by=select_by)
+
+
 def log_lines(history: History) -> str:
     """`train_log.jsonl`; holds no durations, so that two runs write the same bytes."""
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in history)

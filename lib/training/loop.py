@@ -6,7 +6,7 @@ a resumed run continues to the bytes of an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,15 @@ from tqdm import tqdm
 from lib.artifacts import sequence_sha256, write_bytes, write_json, write_manifest, write_text
 from lib.embeddings import Embeddings
 from lib.params import Train
-from lib.training.checkpoint import save_checkpoint
-from lib.training.history import best_epoch, curves_csv, log_lines, open_resumable
+from lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lib.training.history import (
+    best_epoch,
+    curves_csv,
+    log_lines,
+    open_resumable,
+    selection_score,
+    stale_epochs,
+)
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
 from lib.training.sampler import BalancedBatches, build_examples
@@ -70,9 +77,11 @@ def train(
         hidden=params.head.hidden,
         dropout=params.head.dropout,
         vocabularies={name: values for name, values in data.vocabularies.items() if len(values) > 1},
+        importance=dict(params.loss.attribute_weights),
         initial_temperature=params.loss.initial_temperature,
     )
     model = ProtocolModel(config, generator=_generator(params.seed, 0))
+    model.standardise(data.images, data.texts)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     facts = {
         "model_config": config.as_dict(),
@@ -89,6 +98,8 @@ def train(
         _save(out, facts, model, optimizer, history)
     loss_of = BatchLoss(data, examples, params.loss)
     for epoch in range(len(history), params.epochs + 1):
+        if params.patience and stale_epochs(history, select_by=params.validation.select_by) >= params.patience:
+            break
         drawn = batches.epoch(epoch)
         dropout = _generator(params.seed, epoch)
         totals: dict[str, Tensor] = {}
@@ -111,8 +122,34 @@ def train(
             }
         )
         _save(out, facts, model, optimizer, history)
-    _finish(out, facts, history, select_by=params.validation.select_by)
+    best = best_epoch(history, select_by=params.validation.select_by)
+    content = load_checkpoint(out / "checkpoints" / f"epoch_{best:02d}.pt")
+    model.load_state_dict(content["model"])
+    row = next(row for row in history if row["epoch"] == best)
+    tried = try_interpolations(model, params.interpolation if best else (), validate=validate)
+    tried["1.0"] = row["validation"]
+    weight = best_interpolation(tried, select_by=params.validation.select_by)
+    model.interpolation.fill_(weight)
+    save_checkpoint(out / "checkpoints" / "best.pt", {**content, "model": dict(model.state_dict())})
+    _finish(out, facts, history, chosen={"best_epoch": best, "interpolation": weight, "interpolations": tried})
     return history
+
+
+def try_interpolations(
+    model: ProtocolModel, weights: Sequence[float], *, validate: Validate
+) -> dict[str, dict[str, float]]:
+    """Quick validation of the model at each weight of the trained head, 0 being the baseline."""
+    tried = {}
+    for weight in weights:
+        model.interpolation.fill_(weight)
+        tried[str(weight)] = validate(model)
+    return tried
+
+
+def best_interpolation(tried: Mapping[str, dict[str, float]], *, select_by: Sequence[str]) -> float:
+    """The weight with the highest selection score; of equals the one nearest to the baseline."""
+    scores = {weight: selection_score({"validation": rows}, select_by) for weight, rows in tried.items()}
+    return min(map(float, scores), key=lambda weight: (-scores[str(weight)], abs(weight)))
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
@@ -144,15 +181,14 @@ def _save(
     write_text(out / "train_log.jsonl", log_lines(history))
 
 
-def _finish(out: Path, facts: dict[str, Any], history: list[dict[str, Any]], *, select_by: Sequence[str]) -> None:
-    """best.pt and final.pt as copies of their epoch's checkpoint; config, curves, manifest."""
+def _finish(out: Path, facts: dict[str, Any], history: list[dict[str, Any]], *, chosen: dict[str, Any]) -> None:
+    """final.pt as a copy of its epoch's checkpoint; config, log, curves, manifest."""
     folder = out / "checkpoints"
+    last = f"epoch_{history[-1]['epoch']:02d}.pt"
+    write_bytes(folder / "final.pt", (folder / last).read_bytes())
     names = [f"checkpoints/epoch_{row['epoch']:02d}.pt" for row in history]
-    best = best_epoch(history, select_by=select_by)
-    for name, epoch in (("best", best), ("final", history[-1]["epoch"])):
-        write_bytes(folder / f"{name}.pt", (folder / f"epoch_{epoch:02d}.pt").read_bytes())
-        names.append(f"checkpoints/{name}.pt")
-    write_json(out / "config.json", {**facts, "epochs": history[-1]["epoch"], "best_epoch": best})
+    names += ["checkpoints/best.pt", "checkpoints/final.pt"]
+    write_json(out / "config.json", {**facts, "epochs": history[-1]["epoch"], **chosen})
     write_text(out / "train_log.jsonl", log_lines(history))
     write_text(out / "train_curves.csv", curves_csv(history))
     write_manifest(out, [*names, "config.json", "train_log.jsonl", "train_curves.csv"], facts=facts["inputs"])

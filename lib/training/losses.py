@@ -115,14 +115,15 @@ def attribute_contrastive(
     return (weights * per_attribute).sum()
 
 
-def masked_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+def masked_cross_entropy(logits: Tensor, codes: Tensor, value_weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the rows whose value is known; 0 when none is.
 
     Args:
         logits: (n, n_values).
         codes: (n,) int64 in [0, n_values), or -1 for unknown.
+        value_weights: (n_values,) float, what a row of each value counts. Default: all 1.
     """
-    total = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(logits, codes, weight=value_weights, ignore_index=-1, reduction="sum")
     return total / (codes >= 0).sum().clamp(min=1)
 
 

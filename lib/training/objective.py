@@ -26,6 +26,8 @@ from lib.training.losses import (
 from lib.training.protocol_model import ProtocolModel
 from lib.training.sampler import Examples
 
+ENOUGH = 20
+"""So many items of a category that all leave an attribute unknown say that the category does not have it."""
 STRONG_EQUAL = 2
 """So many equal attributes within a category make a strong positive, in a batch as in pairs.parquet."""
 
@@ -38,6 +40,7 @@ class TrainingData:
         images: (n, dim) float32 baseline embeddings.
         texts: (n, dim) float32.
         codes: name -> (n,) int64 value code, -1 unknown; the category of a pattern-only item is unknown.
+        absent: name -> (n,) bool; the item is of a category in which nobody has this attribute.
         vocabularies: name -> values in the order of the codes.
         products: (n,) int64.
         captions: (n,) int64, equal for equal captions, -1 for an empty one.
@@ -47,6 +50,7 @@ class TrainingData:
     images: Tensor
     texts: Tensor
     codes: dict[str, Tensor]
+    absent: dict[str, Tensor]
     vocabularies: dict[str, tuple[str, ...]]
     products: Tensor
     captions: Tensor
@@ -63,12 +67,15 @@ class TrainingData:
             if name == "category2":
                 column = column.where(~column.isin(pattern_only), None)
             codes[name], vocabularies[name] = _codes(column)
+        categories, _ = _codes(catalog.meta["category2"].where(~catalog.meta["category2"].isin(pattern_only), None))
+        absent = {name: _absent(values, categories) for name, values in codes.items()}
         captions, _ = _codes(catalog.meta["caption"].replace("", None))
         products, _ = _codes(catalog.meta["product_id"])
         return cls(
             torch.from_numpy(np.array(catalog.images)),
             torch.from_numpy(np.array(catalog.texts)),
             codes,
+            absent,
             vocabularies,
             products,
             captions,
@@ -79,6 +86,15 @@ class TrainingData:
 def _codes(column: pd.Series[Any]) -> tuple[Tensor, tuple[str, ...]]:
     codes, values = pd.factorize(column, sort=True)
     return torch.from_numpy(codes.astype(np.int64)), tuple(str(value) for value in values)
+
+
+def _absent(codes: Tensor, categories: Tensor) -> Tensor:
+    """(n,) bool: items of a category of `ENOUGH` items or more in which this attribute is never known."""
+    counts = torch.bincount(categories + 1)  # place 0 holds the items of unknown category
+    known = torch.bincount(categories + 1, weights=(codes >= 0).double())
+    never = (known == 0) & (counts >= ENOUGH)
+    never[0] = False
+    return never[categories + 1]
 
 
 class BatchLoss:
@@ -100,6 +116,11 @@ class BatchLoss:
         names = sorted(data.codes)
         self.codes = torch.stack([data.codes[name] for name in names], dim=1)  # (n, n_attributes)
         self.names = names
+        # what the classifiers learn: the value, the place after the last one for "has none", or -1
+        self.targets = torch.stack(
+            [torch.where(data.absent[name], len(data.vocabularies[name]), data.codes[name]) for name in names],
+            dim=1,
+        )
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
         self.category = names.index("category2") if "category2" in names else None
         designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
@@ -112,9 +133,9 @@ class BatchLoss:
         has_negative = negatives >= 0
         items = torch.cat([anchors, positives, negatives[has_negative]])
         inputs = data.images[items]
-        images = model.encode_images(inputs, dropout)
+        images, image_logits = model.encode_images(inputs, dropout)
         text_inputs = data.texts[anchors]
-        texts = model.encode_texts(text_inputs, dropout)
+        texts, text_logits = model.encode_texts(text_inputs, dropout)
         size = len(anchors)
         parts = {}
         candidates = images[size:]
@@ -144,9 +165,11 @@ class BatchLoss:
                 excluded=products[:, None] == products[None, :],  # siblings never count in the evaluation
             )
         if params.attribute_heads > 0:
+            targets = self.targets[items]
             losses = [
-                params.attribute_weights[name] * masked_cross_entropy(logits, codes[:, self.names.index(name)])
-                for name, logits in model.attribute_logits(images).items()
+                params.attribute_weights[name] * masked_cross_entropy(logits, known[:, self.names.index(name)])
+                for read, known in ((image_logits, targets), (text_logits, targets[:size]))
+                for name, logits in read.items()
             ]
             total = torch.stack(losses).sum() if losses else torch.zeros(())
             parts["attribute_heads"] = params.attribute_heads * total

@@ -1,15 +1,16 @@
 """The protocol model: small residual heads on the frozen backbone's embeddings.
 
-`y = x + f(x)` with the last layer of `f` at zero, so that an untrained model *is* the baseline, to the byte.
+`y = x + a f(x)` with `f` zero before training, so that an untrained model *is* the baseline, to the byte. The
+interpolation `a` between baseline and trained head is chosen on validation (WiSE-FT, Wortsman et al. 2022).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lib.artifacts import FloatArray, file_sha256, sequence_sha256
 from lib.embeddings import Embeddings, EmbeddingSet
 from lib.errors import IntegrityError
 from lib.training.checkpoint import REMEDY, load_checkpoint
+from lib.training.heads import AttributeHead, HeadKind, Prototypes, ResidualHead, linear
 
 BATCH = 1024
 """Rows per inference batch; the last one is padded, so that a row's bytes do not depend on its neighbours."""
@@ -34,26 +36,30 @@ class ModelConfig:
     Attributes:
         dim: size of the backbone's embeddings, in and out.
         backbone: fingerprint of the embeddings it was trained on.
-        kind: `linear` or `mlp` residual.
-        hidden: width of the mlp.
-        dropout: on the mlp's hidden layer (on the input of `linear`), while training only.
-        vocabularies: per attribute its known values, in the order of the classifier's outputs.
+        kind: `linear` or `mlp` residual, or `prototype`: a residual made of believed attribute values.
+        hidden: width of the hidden layer of `mlp` and `prototype`.
+        dropout: on the hidden layer (on the input of `linear`), while training only.
+        vocabularies: per attribute its known values, in the order of the classifier's outputs; one more output
+            stands for items that have no such attribute.
+        importance: per attribute how much agreement in it counts (`prototype` only).
         initial_temperature: of the contrastive loss; learnable.
         image_weight: where the learnable weight of the image in fused queries starts, inside (0, 1).
     """
 
     dim: int
     backbone: str
-    kind: Literal["linear", "mlp"]
+    kind: HeadKind
     hidden: int
     dropout: float
     vocabularies: Mapping[str, tuple[str, ...]]
+    importance: Mapping[str, float]
     initial_temperature: float
     image_weight: float = 0.5
 
     def as_dict(self) -> dict[str, Any]:
         """Plain containers, for JSON and checkpoints."""
-        return {**asdict(self), "vocabularies": {name: list(v) for name, v in self.vocabularies.items()}}
+        vocabularies = {name: list(values) for name, values in self.vocabularies.items()}
+        return {**asdict(self), "vocabularies": vocabularies, "importance": dict(self.importance)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:
@@ -61,42 +67,49 @@ class ModelConfig:
         return cls(**{**raw, "vocabularies": {name: tuple(v) for name, v in raw["vocabularies"].items()}})
 
 
-class ResidualHead(nn.Module):
-    """`x + f(x)`, not yet normalised; the identity until its last layer is trained."""
-
-    def __init__(self, config: ModelConfig, *, generator: torch.Generator) -> None:
-        super().__init__()
-        self.dropout = config.dropout
-        self.first = _linear(config.dim, config.hidden, generator) if config.kind == "mlp" else None
-        self.last = nn.utils.skip_init(nn.Linear, config.hidden if config.kind == "mlp" else config.dim, config.dim)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
-        """(n, dim) -> (n, dim); `dropout` is the generator of the dropout mask, None for no dropout."""
-        hidden = x if self.first is None else F.gelu(self.first(x))
-        if dropout is not None and self.dropout > 0:
-            kept = torch.rand(hidden.shape, generator=dropout) >= self.dropout
-            hidden = hidden * kept / (1.0 - self.dropout)
-        residual: Tensor = self.last(hidden)
-        return x + residual
+class _Shape(TypedDict):
+    hidden: int
+    dropout: float
+    generator: torch.Generator
 
 
 class ProtocolModel(nn.Module):
-    """Image and text heads, attribute classifiers, temperature and fusion weight."""
+    """Image and text heads, attribute classifiers, interpolation, temperature and fusion weight."""
+
+    interpolation: Tensor
 
     def __init__(self, config: ModelConfig, *, generator: torch.Generator) -> None:
         """Build an untrained model; `generator` draws the first layers' weights."""
         super().__init__()
         self.config = config
-        self.image_head = ResidualHead(config, generator=generator)
-        self.text_head = ResidualHead(config, generator=generator)
         self.attributes = sorted(config.vocabularies)
-        self.attribute_sizes = [len(config.vocabularies[name]) for name in self.attributes]
-        # one matrix for all attributes, in the order of `attributes`: one product instead of six
-        self.attribute_heads = _linear(config.dim, sum(self.attribute_sizes), generator)
+        # the known values, and "has none"
+        self.attribute_sizes = [len(config.vocabularies[name]) + 1 for name in self.attributes]
+        n_values = sum(self.attribute_sizes)
+        shape = _Shape(hidden=config.hidden, dropout=config.dropout, generator=generator)
+        self.image_head: nn.Module
+        self.text_head: nn.Module
+        self.prototypes: Prototypes | None = None
+        self.attribute_heads: nn.Linear | None = None
+        if config.kind == "prototype":
+            self.image_head = AttributeHead(config.dim, n_values, **shape)
+            self.text_head = AttributeHead(config.dim, n_values, **shape)
+            importance = [config.importance[name] for name in self.attributes for _ in config.vocabularies[name]]
+            self.prototypes = Prototypes(config.dim, importance, generator)
+        else:
+            self.image_head = ResidualHead(config.dim, kind=config.kind, **shape)
+            self.text_head = ResidualHead(config.dim, kind=config.kind, **shape)
+            # one matrix for all attributes, in the order of `attributes`: one product instead of six
+            self.attribute_heads = linear(config.dim, n_values, generator)
+        self.register_buffer("interpolation", torch.ones(()))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.initial_temperature)))
         self.fusion_logit = nn.Parameter(torch.tensor(math.log(config.image_weight / (1.0 - config.image_weight))))
+
+    def standardise(self, images: Tensor, texts: Tensor) -> None:
+        """Fit the inputs' mean and deviation to the training catalogue, (n, dim) each; once, before training."""
+        for head, x in ((self.image_head, images), (self.text_head, texts)):
+            if isinstance(head, AttributeHead):
+                head.standardise(x)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -108,23 +121,32 @@ class ProtocolModel(nn.Module):
         """Weight of the image in a fused query, in (0, 1); the text has the rest."""
         return torch.sigmoid(self.fusion_logit)
 
-    def encode_images(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
-        """Differentiable image head: (n, dim) -> (n, dim) unit rows."""
-        return F.normalize(self.image_head(x, dropout), dim=1)
+    def encode_images(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Differentiable image head: (n, dim) -> (n, dim) unit rows; attribute logits, (n, n_values + 1) each."""
+        y, logits = self._apply_head(self.image_head, x, dropout)
+        embedded = F.normalize(y, dim=1)
+        if self.attribute_heads is not None:
+            # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer
+            logits = list(self.attribute_heads(embedded * math.sqrt(self.config.dim)).split(self.attribute_sizes, 1))
+        return embedded, dict(zip(self.attributes, logits, strict=True))
 
-    def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
-        """Differentiable text head: (n, dim) -> (n, dim) unit rows."""
-        return F.normalize(self.text_head(x, dropout), dim=1)
+    def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `encode_images`; only the prototype head reads attributes off a text, the others give no logits."""
+        y, logits = self._apply_head(self.text_head, x, dropout)
+        return F.normalize(y, dim=1), dict(zip(self.attributes if logits else (), logits, strict=True))
+
+    def _apply_head(
+        self, head: nn.Module, x: Tensor, dropout: torch.Generator | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(n, dim) -> (n, dim), not normalised, and the logits that a prototype head made on the way."""
+        if self.prototypes is None:
+            return x + self.interpolation * head(x, dropout), []
+        logits = list(head(x, dropout).split(self.attribute_sizes, dim=1))
+        return x + self.interpolation * self.prototypes(logits), logits
 
     def fuse(self, images: Tensor, texts: Tensor) -> Tensor:
         """(n, dim) unit rows of queries that have an image and a text."""
         return F.normalize(self.image_weight * images + (1.0 - self.image_weight) * texts, dim=1)
-
-    def attribute_logits(self, embeddings: Tensor) -> dict[str, Tensor]:
-        """Class scores per attribute, (n, n_values) each, from (n, dim) unit rows."""
-        # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer
-        logits = self.attribute_heads(embeddings * math.sqrt(self.config.dim))
-        return dict(zip(self.attributes, logits.split(self.attribute_sizes, dim=1), strict=True))
 
     def encode_image_numpy(self, x: FloatArray) -> FloatArray:
         """Apply the image head to baseline embeddings.
@@ -142,7 +164,7 @@ class ProtocolModel(nn.Module):
         """Apply the text head to baseline embeddings; as `encode_image_numpy`."""
         return self._in_batches(x, self.text_head)
 
-    def _in_batches(self, x: FloatArray, head: Callable[[Tensor], Tensor]) -> FloatArray:
+    def _in_batches(self, x: FloatArray, head: nn.Module) -> FloatArray:
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise IntegrityError(
                 f"protocol model: expected embeddings (n, {self.config.dim}), got {x.shape}; {REMEDY}"
@@ -154,7 +176,7 @@ class ProtocolModel(nn.Module):
             padded[: len(rows)] = rows
             padded[len(rows) :] = 0.0
             with torch.no_grad():
-                encoded = head(torch.from_numpy(padded)).numpy()
+                encoded = self._apply_head(head, torch.from_numpy(padded))[0].numpy()
             changed = encoded[: len(rows)]
             # -0.0 + 0.0 is +0.0: an entry that did not change keeps its sign bit too
             out[start : start + BATCH] = unit_rows(np.where(changed == rows, rows, changed))
@@ -219,10 +241,3 @@ def embed_with(model: ProtocolModel, baseline: EmbeddingSet, *, checkpoint: Path
         for part in (baseline.catalog, baseline.queries)
     )
     return EmbeddingSet(catalog, queries, fingerprint)
-
-
-def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
-    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -1,4 +1,4 @@
-"""Texts for backbone training: which are true of which image, by hand."""
+"""Texts for backbone training: which captions are true of which image, by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.encoding.training_texts import NAMED, WHOLE, TrainingTexts
+from lib.encoding.training_texts import NAMED, TrainingTexts
 
 ROWS = pd.DataFrame(
     {
@@ -28,53 +28,39 @@ ROWS = pd.DataFrame(
 )
 
 
-def _texts(whole_share: float) -> TrainingTexts:
-    return TrainingTexts(ROWS, pattern_only=["graphic"], whole_share=whole_share)
+TEXTS = TrainingTexts(ROWS, pattern_only=["graphic"])
 
 
-def test_phrases_match_differ_or_leave_open() -> None:
-    batch = _texts(0.0).compose(np.arange(5), np.random.default_rng(0))
-    found = {
-        (NAMED[group], text): ("".join("+" if m else "-" if d else "?" for m, d in zip(match, differ, strict=True)))
-        for text, group, match, differ in zip(
-            batch.texts, batch.groups.tolist(), batch.matches.tolist(), batch.differs.tolist(), strict=True
-        )
-    }
-    assert found == {
-        ("neckline", "v-neck"): "+-??+",
-        ("neckline", "round neck"): "-+??-",
-        ("color", "red"): "+++?-",
-        ("color", "blue"): "---?+",
-        ("category2", "tees"): "++??+",  # graphic says nothing about the category
-    }
-
-
-def test_whole_captions_are_positive_for_all_who_share_them() -> None:
-    batch = _texts(1.0).compose(np.arange(5), np.random.default_rng(0))
-    whole = batch.groups == WHOLE
-    texts = [text for text, chosen in zip(batch.texts, whole.tolist(), strict=True) if chosen]
-    assert texts == ["red, graphic. C", "round neck, red, tees. B", "v-neck, red, tees. A"]
-    assert batch.matches[whole].tolist() == [
-        [False, False, True, False, False],
-        [False, True, False, False, False],
-        [True, False, False, False, True],
+def test_captions_are_positive_for_all_who_share_them_and_negative_only_where_known_to_differ() -> None:
+    batch = TEXTS.compose(np.array([0, 1, 2, 4]))
+    assert batch.texts == ["red, graphic. C", "round neck, red, tees. B", "v-neck, red, tees. A"]
+    assert batch.matches.tolist() == [
+        [False, False, True, False],
+        [False, True, False, False],
+        [True, False, False, True],
     ]
-    # caption B against the others: another neckline at both A, nothing known to differ at C, nothing known at all
-    assert batch.differs[whole][1].tolist() == [True, False, False, False, True]
+    # caption B: another neckline at both A; nothing is known to differ at C, whose category says only a pattern
+    assert batch.differs[1].tolist() == [True, False, False, True]
+    # caption C: the last A is blue
+    assert batch.differs[0].tolist() == [False, False, False, True]
     assert not (batch.matches & batch.differs).any()
 
 
 def test_rows_without_a_caption_are_not_usable() -> None:
-    assert _texts(0.5).usable().tolist() == [0, 1, 2, 4]
+    assert TEXTS.usable().tolist() == [0, 1, 2, 4]
 
 
-def test_a_batch_without_attributes_reads_whole_captions() -> None:
-    rows = ROWS.assign(**dict.fromkeys(NAMED))
-    batch = TrainingTexts(rows, pattern_only=[], whole_share=0.0).compose(np.arange(4), np.random.default_rng(0))
-    assert set(batch.groups.tolist()) == {WHOLE} and len(batch.texts) == 3
+def test_rare_values_weigh_more_and_items_one_on_average() -> None:
+    weights = dict(zip(NAMED, TEXTS.value_weights(), strict=True))
+    assert weights["sleeve"].tolist() == []  # nothing known
+    assert weights["category2"].tolist() == [1.0]  # tees; graphic is none
+    round_neck, v_neck = weights["neckline"].tolist()  # one item and two
+    assert round_neck / v_neck == pytest.approx(2**0.5)
+    assert (round_neck + 2 * v_neck) / 3 == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_same_generator_same_batch(share: float) -> None:
-    first, second = (_texts(share).compose(np.arange(5), np.random.default_rng(3)) for _ in range(2))
-    assert first.texts == second.texts and first.matches.equal(second.matches)
+def test_unknown_values_have_no_code() -> None:
+    codes = TEXTS.compose(np.array([2, 4])).codes
+    assert codes[:, NAMED.index("sleeve")].tolist() == [-1, -1]
+    assert codes[:, NAMED.index("category2")].tolist() == [-1, 0]
+    assert codes[:, NAMED.index("neckline")].tolist() == [-1, 1]

@@ -107,6 +107,48 @@ def test_a_fresh_run_leaves_no_epochs_of_an_earlier_one(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp", "prototype"])
+def test_every_head_learns(tmp_path: Path, head: str) -> None:
+    params = tiny_params(
+        epochs=16, patience=0, head__kind=head, head__hidden=64, loss__contrastive=0.0, loss__image_text=0.0,
+        loss__attribute_contrastive=0.3, loss__attribute_heads=1.0,
+    )  # fmt: skip
+    history = run(tmp_path, params, validate=neckline_precision)
+    rows = [row["validation"]["neckline@10"] for row in history]  # type: ignore[index]
+    assert max(rows) > rows[0] + 0.1
+
+
+def test_validation_chooses_the_interpolation(tmp_path: Path) -> None:
+    """Rows that peak at a weight of 0.5: it is saved in best.pt, and epochs keep the trained head."""
+
+    def validate(model: ProtocolModel) -> dict[str, float]:
+        trained = float(model.image_head.last.weight.detach().abs().sum()) > 0
+        return {"neckline@10": 0.1 if not trained else 0.9 - abs(float(model.interpolation) - 0.5)}
+
+    run(tmp_path, tiny_params(interpolation=[0.25, 0.5], head__kind="mlp"), validate=validate)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["interpolation"] == 0.5
+    assert {k: v["neckline@10"] for k, v in config["interpolations"].items()} == {
+        "0.25": 0.65,
+        "0.5": 0.9,
+        "1.0": 0.4,
+    }
+    best, last = (load_model(tmp_path / f"checkpoints/{n}.pt", dim=16, backbone=BACKBONE) for n in ("best", "final"))
+    assert (float(best.interpolation), float(last.interpolation)) == (0.5, 1.0)
+
+
+def test_training_stops_when_validation_stops_rising(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+    def validate(model: ProtocolModel) -> dict[str, float]:
+        return {"neckline@10": next(scores)}
+
+    history = run(tmp_path, tiny_params(epochs=9, patience=2, interpolation=[]), validate=validate)
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert (config["best_epoch"], config["epochs"]) == (1, 3)
+
+
 @pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_every_kind_of_pair_reaches_the_loss(tmp_path: Path, kind: str) -> None:
     """Without the attribute losses, which see items and not pairs: only pairs can make the difference."""
@@ -142,7 +184,7 @@ def test_every_kind_has_a_gradient_of_its_own_weight(kind: str) -> None:
 def load_untrained(data: TrainingData) -> ProtocolModel:
     from lib.training.protocol_model import ModelConfig
 
-    config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {"category2": data.vocabularies["category2"]}, 0.07)
+    config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {"category2": data.vocabularies["category2"]}, {}, 0.07)
     return ProtocolModel(config, generator=torch.Generator().manual_seed(0))
 
 
@@ -158,7 +200,7 @@ def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) ->
     scores = iter([0.1, 0.5, 0.5, 0.2])
     history = run(
         tmp_path,
-        tiny_params(epochs=3, validation__select_by=["neckline@10", "absent@10"]),
+        tiny_params(epochs=3, interpolation=[], validation__select_by=["neckline@10", "absent@10"]),
         validate=lambda model: {"neckline@10": next(scores), "color@10": 0.9},
     )
     files = folder_bytes(tmp_path / "checkpoints")

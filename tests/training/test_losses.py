@@ -148,6 +148,9 @@ def test_masked_cross_entropy() -> None:
     logits = torch.tensor([[0.0, 0.0], [100.0, 0.0], [3.0, 1.0]])
     assert masked_cross_entropy(logits, torch.tensor([1, 0, -1])).item() == pytest.approx(math.log(2) / 2)
     assert masked_cross_entropy(logits, torch.tensor([-1, -1, -1])).item() == 0.0
+    weighted = masked_cross_entropy(logits, torch.tensor([1, 0, -1]), torch.tensor([1.0, 3.0]))
+    by_hand = sum(w * -torch.log_softmax(logits[i], 0)[c] for i, c, w in ((0, 1, 3.0), (1, 0, 1.0))) / 2
+    assert weighted.item() == pytest.approx(float(by_hand))
 
 
 def test_identity_distance() -> None:

@@ -16,7 +16,9 @@ from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, load_
 
 
 def config(kind: str = "mlp", dim: int = 12) -> ModelConfig:
-    return ModelConfig(dim, BACKBONE, kind, 8, 0.1, {"neckline": ("crew", "v")}, 0.07)  # type: ignore[arg-type]
+    vocabularies = {"neckline": ("crew", "v"), "color": ("red", "blue", "green")}
+    importance = {"neckline": 2.0, "color": 1.0}
+    return ModelConfig(dim, BACKBONE, kind, 8, 0.1, vocabularies, importance, 0.07)  # type: ignore[arg-type]
 
 
 def model_of(kind: str = "mlp", *, moved: bool = False) -> ProtocolModel:
@@ -32,7 +34,7 @@ def rows(n: int, seed: int = 0) -> np.ndarray:
     return unit(np.random.default_rng(seed).normal(size=(n, 12)))
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "prototype"])
 def test_an_untrained_model_returns_the_baselines_bytes(kind: str) -> None:
     x = rows(BATCH + 5)
     x[0] = 0.0
@@ -42,7 +44,7 @@ def test_an_untrained_model_returns_the_baselines_bytes(kind: str) -> None:
     assert model.encode_text_numpy(x).tobytes() == x.tobytes()
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "prototype"])
 def test_a_row_does_not_depend_on_its_neighbours_or_place(kind: str) -> None:
     model, x = model_of(kind, moved=True), rows(2 * BATCH + 7)
     whole = model.encode_image_numpy(x)
@@ -53,12 +55,13 @@ def test_a_row_does_not_depend_on_its_neighbours_or_place(kind: str) -> None:
     assert model.encode_image_numpy(x[:0]).shape == (0, 12)
 
 
-def test_inference_agrees_with_the_training_face() -> None:
-    model, x = model_of(moved=True), rows(20)
+@pytest.mark.parametrize("kind", ["mlp", "prototype"])
+def test_inference_agrees_with_the_training_face(kind: str) -> None:
+    model, x = model_of(kind, moved=True), rows(20)
     with torch.no_grad():
-        expected = model.encode_images(torch.from_numpy(x)).numpy()
+        expected = model.encode_images(torch.from_numpy(x))[0].numpy()
     assert np.allclose(model.encode_image_numpy(x), expected, atol=1e-6)
-    dropped = model.encode_images(torch.from_numpy(x), torch.Generator().manual_seed(0))
+    dropped, _ = model.encode_images(torch.from_numpy(x), torch.Generator().manual_seed(0))
     assert not np.allclose(dropped.detach().numpy(), expected, atol=1e-6)
 
 
@@ -118,3 +121,46 @@ def test_fusion_weight_and_temperature_start_as_configured_and_stay_in_range() -
     assert model.logit_scale.item() == pytest.approx(1 / 0.07)
     model.log_scale.data.fill_(50.0)
     assert model.logit_scale.item() == pytest.approx(100.0)
+
+
+def test_prototypes_add_the_weighted_probability_of_agreement() -> None:
+    """The inner product of two residuals is strength^2 * sum of importance * P(both have the same value)."""
+    model, x = model_of("prototype", moved=True), torch.from_numpy(rows(2))
+    assert model.prototypes is not None
+    directions = model.prototypes.directions
+    assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-6)
+    with torch.no_grad():
+        _, logits = model.encode_images(x)
+        a, b = (model._apply_head(model.image_head, x)[0] - x).unbind()
+    assert {name: tuple(part.shape) for name, part in logits.items()} == {"color": (2, 4), "neckline": (2, 3)}
+    shares = {name: part.softmax(1)[:, :-1] for name, part in logits.items()}  # the last one: has none
+    agreement = {name: float((part[0] * part[1]).sum()) for name, part in shares.items()}
+    expected = float(model.prototypes.strength.detach()) ** 2 * (2.0 * agreement["neckline"] + agreement["color"])
+    assert float(a @ b) == pytest.approx(expected, rel=1e-4)
+
+
+def test_more_values_than_dimensions_still_give_unit_directions() -> None:
+    config = ModelConfig(4, BACKBONE, "prototype", 8, 0.0, {"color": tuple(map(str, range(9)))}, {"color": 1.0}, 0.07)
+    model = ProtocolModel(config, generator=torch.Generator().manual_seed(0))
+    assert model.prototypes is not None
+    assert torch.allclose(model.prototypes.directions.norm(dim=1), torch.ones(9), atol=1e-6)
+
+
+def test_interpolation_moves_between_baseline_and_head() -> None:
+    model, x = model_of("mlp", moved=True), rows(5)
+    full = model.encode_image_numpy(x)
+    model.interpolation.fill_(0.0)
+    assert model.encode_image_numpy(x).tobytes() == x.tobytes()
+    model.interpolation.fill_(0.5)
+    half = model.encode_image_numpy(x)
+    assert (np.einsum("ne,ne->n", half, x) > np.einsum("ne,ne->n", full, x)).all()
+
+
+def test_standardising_is_saved_with_the_weights(tmp_path: Path) -> None:
+    model, x = model_of("prototype"), torch.from_numpy(rows(30))
+    model.standardise(x, -x)
+    assert torch.allclose(model.image_head.mean, x.mean(0)) and torch.allclose(model.text_head.mean, -x.mean(0))
+    content = {"model_config": model.config.as_dict(), "model": dict(model.state_dict())}
+    save_checkpoint(tmp_path / "m.pt", content)
+    loaded = load_model(tmp_path / "m.pt", dim=12, backbone=BACKBONE)
+    assert torch.equal(loaded.image_head.mean, model.image_head.mean)

@@ -1,0 +1,107 @@
+"""The heads of the protocol model: what is added to a frozen embedding."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HeadKind = Literal["linear", "mlp", "prototype"]
+
+
+class ResidualHead(nn.Module):
+    """`linear` or `mlp`: a residual of the embedding; zero until its last layer is trained."""
+
+    def __init__(self, dim: int, *, kind: HeadKind, hidden: int, dropout: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.first = linear(dim, hidden, generator) if kind == "mlp" else None
+        self.last = nn.utils.skip_init(nn.Linear, hidden if kind == "mlp" else dim, dim)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """(n, dim) -> residuals (n, dim); `dropout` is the generator of the dropout mask, None for no dropout."""
+        hidden = x if self.first is None else F.gelu(self.first(x))
+        residual: Tensor = self.last(dropped(hidden, self.dropout, dropout))
+        return residual
+
+
+class AttributeHead(nn.Module):
+    """One hidden layer that reads attribute values off a standardised embedding.
+
+    Standardising matters: the directions that tell collars apart carry little of a frozen embedding's variance,
+    and a layer that sees them at their own size learns them last.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, dim: int, n_values: int, *, hidden: int, dropout: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.full((dim,), 1.0 / math.sqrt(dim)))
+        self.first = linear(dim, hidden, generator)
+        self.last = linear(hidden, n_values, generator)
+
+    def standardise(self, x: Tensor) -> None:
+        """Take mean and standard deviation of each dimension from (n, dim) embeddings."""
+        self.mean.copy_(x.mean(dim=0))
+        if len(x) > 1:
+            self.deviation.copy_(x.std(dim=0).clamp(min=1e-6))
+
+    def forward(self, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """(n, dim) -> logits of all values of all attributes, (n, n_values)."""
+        hidden = F.gelu(self.first((x - self.mean) / self.deviation))
+        logits: Tensor = self.last(dropped(hidden, self.dropout, dropout))
+        return logits
+
+
+class Prototypes(nn.Module):
+    """One direction per attribute value, written into an embedding as much as the value is believed.
+
+    `residual = strength * sum_a sqrt(importance_a) * sum_v P(v | x) * direction_av`. The inner product of two such
+    residuals is the importance-weighted probability that the items agree, attribute by attribute. Only the values'
+    probabilities pass, so that a head cannot bend the embedding towards single training items. An attribute that
+    an item does not have (the neckline of shorts) adds nothing.
+    Directions are orthonormal while there are dimensions enough, else random unit vectors.
+    """
+
+    directions: Tensor
+    importance: Tensor
+
+    def __init__(self, dim: int, importance: list[float], generator: torch.Generator) -> None:
+        """`importance` holds the weight of its attribute for each value, in the order of the logits."""
+        super().__init__()
+        drawn = torch.randn(dim, len(importance), generator=generator, dtype=torch.float64)
+        if len(importance) <= dim:
+            drawn = torch.linalg.qr(drawn).Q
+        self.register_buffer("directions", F.normalize(drawn, dim=0).T.to(torch.float32).contiguous())
+        self.register_buffer("importance", torch.tensor(importance, dtype=torch.float32).sqrt())
+        self.strength = nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits: list[Tensor]) -> Tensor:
+        """Logits per attribute, (n, n_values + 1) each, the last for "has none" -> residuals (n, dim)."""
+        believed = torch.cat([part.softmax(dim=1)[:, :-1] for part in logits], dim=1)
+        residual: Tensor = self.strength * ((believed * self.importance) @ self.directions)
+        return residual
+
+
+def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Dropout with a generator of its own; `x` itself when there is none."""
+    if generator is None or rate == 0:
+        return x
+    kept = torch.rand(x.shape, generator=generator) >= rate
+    return x * kept / (1.0 - rate)
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer drawn from `generator`, as torch draws it, with a zero bias."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
