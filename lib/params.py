@@ -257,6 +257,7 @@ class Validation(Section):
     gallery: Positive
     queries: Positive
     select_by: tuple[str, ...]
+    max_fall: Annotated[float, Field(ge=0)]
     seed: int
 
 

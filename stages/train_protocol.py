@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
         resume=last_checkpoint(args.out) if args.resume else None,
     )
     write_bytes(args.out / "train_curves.png", plot_training_curves(history))
-    return summary(history, select_by=params.train.validation.select_by)
+    return summary(history, params.train.validation)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def quick_validation(
 
     Returns:
         A function from a model to `ROWS`: mean precision at 10 over the queries whose value is known, rounded
-        to 6 decimals, the query's own product left out. A row whose value no query knows is absent.
+        to 6 decimals, the query's own product left out; and `unseen_` the same with the queries searching each
+        other, items that no training has seen. A row whose value no query knows is absent.
     """
     rng = np.random.default_rng(params.seed)
     queries = embedded.queries.of_split("validation")
@@ -62,19 +63,20 @@ def quick_validation(
     products = pd.factorize(both["product_id"], sort=True)[0].astype(np.int64)
 
     def validate(model: ImageEncoder) -> dict[str, float]:
-        top = exact_top_k(
-            model.encode_image_numpy(query_images),
-            model.encode_image_numpy(gallery_images),
-            k=K,
-            query_products=products[:n],
-            gallery_products=products[n:],
-        )["all"]
+        encoded = model.encode_image_numpy(query_images)
         scores = {}
-        for name, values in codes.items():
-            neighbours = np.where(top.rows >= 0, values[n:][top.rows], -1)
-            precision = attribute_precision_at_k(values[:n], neighbours)
-            if np.isfinite(precision).any():
-                scores[name] = round(float(np.nanmean(precision)), 6)
+        for prefix, gallery, part in (
+            ("", model.encode_image_numpy(gallery_images), slice(n, None)),
+            ("unseen_", encoded, slice(0, n)),
+        ):
+            top = exact_top_k(encoded, gallery, k=K, query_products=products[:n], gallery_products=products[part])[
+                "all"
+            ]
+            for name, values in codes.items():
+                neighbours = np.where(top.rows >= 0, values[part][top.rows], -1)
+                precision = attribute_precision_at_k(values[:n], neighbours)
+                if np.isfinite(precision).any():
+                    scores[prefix + name] = round(float(np.nanmean(precision)), 6)
         return scores
 
     return validate

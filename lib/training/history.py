@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib.errors import IntegrityError
+from lib.params import Validation
 from lib.training.checkpoint import load_checkpoint
 from lib.training.protocol_model import ProtocolModel
 
@@ -19,26 +20,43 @@ History = list[dict[str, Any]]
 """A row per epoch, epoch 0 first: `epoch`, `loss` (by part), `validation`, `distribution`."""
 
 
-def selection_score(row: dict[str, Any], select_by: Sequence[str]) -> float:
-    """Mean of the validation rows named in `select_by`; absent rows are ignored, 0 when none is there."""
-    values = [row["validation"][name] for name in select_by if name in row["validation"]]
+def selection_score(rows: Mapping[str, float], rule: Validation) -> float:
+    """Mean of the validation rows named in `rule.select_by`; absent rows are ignored, 0 when none is there."""
+    values = [rows[name] for name in rule.select_by if name in rows]
     return sum(values) / len(values) if values else 0.0
 
 
-def best_epoch(history: History, *, select_by: Sequence[str]) -> int:
-    """Epoch with the highest selection score; the earlier one of equals.
-
-    >>> rows = [{"epoch": e, "validation": {"neckline@10": v}} for e, v in enumerate([0.2, 0.4, 0.4])]
-    >>> best_epoch(rows, select_by=["neckline@10"])
-    1
-    """
-    scores = [selection_score(row, select_by) for row in history]
+def best_epoch(history: History, rule: Validation) -> int:
+    """Epoch with the highest selection score; the earlier one of equals."""
+    scores = [selection_score(row["validation"], rule) for row in history]
     return int(history[scores.index(max(scores))]["epoch"])
 
 
-def stale_epochs(history: History, *, select_by: Sequence[str]) -> int:
+def best_interpolation(
+    tried: Mapping[str, Mapping[str, float]], start: Mapping[str, float], rule: Validation
+) -> float:
+    """The weight of the trained head that serves best without buying a gain with another row's fall.
+
+    Args:
+        tried: weight -> validation rows, in fractions.
+        start: the untouched baseline's rows.
+        rule: a row that falls by more than `max_fall` points costs the excess in full.
+
+    Returns:
+        The weight with the highest selection score less these costs; of equals the one nearest to the baseline.
+    """
+
+    def score(rows: Mapping[str, float]) -> float:
+        falls = [start[name] - rows[name] - rule.max_fall / 100.0 for name in start if name in rows]
+        return selection_score(rows, rule) - sum(fall for fall in falls if fall > 0)
+
+    scores = {float(weight): score(rows) for weight, rows in tried.items()}
+    return min(scores, key=lambda weight: (-scores[weight], weight))
+
+
+def stale_epochs(history: History, rule: Validation) -> int:
     """Epochs since the best one."""
-    return int(history[-1]["epoch"]) - best_epoch(history, select_by=select_by)
+    return int(history[-1]["epoch"]) - best_epoch(history, rule)
 
 
 def log_lines(history: History) -> str:
@@ -104,18 +122,18 @@ def delta_table(baseline: dict[str, float], model: dict[str, float]) -> str:
     """Validation rows of a model beside the baseline's, with the difference in points (hundredths).
 
     >>> print(delta_table({"neckline@10": 0.25}, {"neckline@10": 0.375}))
-    validation     baseline   model   points
-    neckline@10       0.250   0.375   +12.50
+    validation          baseline   model   points
+    neckline@10            0.250   0.375   +12.50
     """
-    lines = [f"{'validation':<14} {'baseline':>8} {'model':>7} {'points':>8}"]
+    lines = [f"{'validation':<19} {'baseline':>8} {'model':>7} {'points':>8}"]
     for name, value in model.items():
         points = 100.0 * (value - baseline[name])
-        lines.append(f"{name:<14} {baseline[name]:>8.3f} {value:>7.3f} {points:>+8.2f}")
+        lines.append(f"{name:<19} {baseline[name]:>8.3f} {value:>7.3f} {points:>+8.2f}")
     return "\n".join(lines)
 
 
-def summary(history: History, *, select_by: Sequence[str]) -> str:
+def summary(history: History, rule: Validation) -> str:
     """Best epoch and its validation against epoch 0."""
-    best = next(row for row in history if row["epoch"] == best_epoch(history, select_by=select_by))
+    best = next(row for row in history if row["epoch"] == best_epoch(history, rule))
     table = delta_table(history[0]["validation"], best["validation"])
     return f"best of {len(history) - 1} epochs by validation: epoch {best['epoch']}\n{table}"

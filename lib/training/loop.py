@@ -6,7 +6,7 @@ a resumed run continues to the bytes of an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from lib.params import Train
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lib.training.history import (
     best_epoch,
+    best_interpolation,
     curves_csv,
     log_lines,
     open_resumable,
-    selection_score,
     stale_epochs,
 )
 from lib.training.objective import BatchLoss, TrainingData
@@ -98,7 +98,7 @@ def train(
         _save(out, facts, model, optimizer, history)
     loss_of = BatchLoss(data, examples, params.loss)
     for epoch in range(len(history), params.epochs + 1):
-        if params.patience and stale_epochs(history, select_by=params.validation.select_by) >= params.patience:
+        if params.patience and stale_epochs(history, params.validation) >= params.patience:
             break
         drawn = batches.epoch(epoch)
         dropout = _generator(params.seed, epoch)
@@ -122,13 +122,13 @@ def train(
             }
         )
         _save(out, facts, model, optimizer, history)
-    best = best_epoch(history, select_by=params.validation.select_by)
+    best = best_epoch(history, params.validation)
     content = load_checkpoint(out / "checkpoints" / f"epoch_{best:02d}.pt")
     model.load_state_dict(content["model"])
     row = next(row for row in history if row["epoch"] == best)
     tried = try_interpolations(model, params.interpolation if best else (), validate=validate)
     tried["1.0"] = row["validation"]
-    weight = best_interpolation(tried, select_by=params.validation.select_by)
+    weight = best_interpolation(tried, history[0]["validation"], params.validation)
     model.interpolation.fill_(weight)
     save_checkpoint(out / "checkpoints" / "best.pt", {**content, "model": dict(model.state_dict())})
     _finish(out, facts, history, chosen={"best_epoch": best, "interpolation": weight, "interpolations": tried})
@@ -144,12 +144,6 @@ def try_interpolations(
         model.interpolation.fill_(weight)
         tried[str(weight)] = validate(model)
     return tried
-
-
-def best_interpolation(tried: Mapping[str, dict[str, float]], *, select_by: Sequence[str]) -> float:
-    """The weight with the highest selection score; of equals the one nearest to the baseline."""
-    scores = {weight: selection_score({"validation": rows}, select_by) for weight, rows in tried.items()}
-    return min(map(float, scores), key=lambda weight: (-scores[str(weight)], abs(weight)))
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:

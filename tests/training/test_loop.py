@@ -15,7 +15,7 @@ from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs,
 from lib.artifacts import read_manifest
 from lib.errors import ConfigError, IntegrityError
 from lib.params import PAIR_KINDS
-from lib.training.history import best_epoch, last_checkpoint
+from lib.training.history import best_epoch, best_interpolation, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ProtocolModel, embed_with, load_model
 from lib.training.sampler import build_examples
@@ -42,7 +42,10 @@ def neckline_precision(model: ProtocolModel) -> dict[str, float]:
 
 def test_epoch_0_is_the_baseline_and_training_learns(tmp_path: Path) -> None:
     # without the parts that follow the tiny pairs and captions: those are drawn blindly
-    params = tiny_params(epochs=24, head__hidden=64, loss__contrastive=0.0, loss__image_text=0.0)
+    params = tiny_params(
+        epochs=24, patience=0, head__kind="mlp", head__hidden=64, loss__contrastive=0.0, loss__image_text=0.0,
+        loss__attribute_contrastive=0.3,
+    )  # fmt: skip
     history = run(tmp_path, params, validate=neckline_precision)
     x = tiny_catalog().images
     untouched = load_model(tmp_path / "checkpoints/epoch_00.pt", dim=x.shape[1], backbone=BACKBONE)
@@ -137,6 +140,16 @@ def test_validation_chooses_the_interpolation(tmp_path: Path) -> None:
     assert (float(best.interpolation), float(last.interpolation)) == (0.5, 1.0)
 
 
+def test_no_gain_is_bought_with_another_rows_fall() -> None:
+    rule = tiny_params(validation__select_by=["neckline@10"], validation__max_fall=1.0).validation
+    start = {"neckline@10": 0.2, "color@10": 0.6, "unseen_color@10": 0.5}
+    kept = {"neckline@10": 0.25, "color@10": 0.591, "unseen_color@10": 0.5}
+    bought = {"neckline@10": 0.29, "color@10": 0.61, "unseen_color@10": 0.44}  # 6 points down: costs 5
+    assert best_interpolation({"0.5": kept, "1.0": bought, "1.5": kept}, start, rule) == 0.5
+    rarely = rule.model_copy(update={"max_fall": 3.0})  # costs 3, and the gain is 4
+    assert best_interpolation({"0.5": kept, "1.0": bought, "1.5": kept}, start, rarely) == 1.0
+
+
 def test_training_stops_when_validation_stops_rising(tmp_path: Path) -> None:
     scores = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2])
 
@@ -198,13 +211,14 @@ def test_a_part_of_weight_zero_is_absent(tmp_path: Path, part: str) -> None:
 
 def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.5, 0.2])
+    params = tiny_params(epochs=3, interpolation=[], validation__select_by=["neckline@10", "absent@10"])
     history = run(
         tmp_path,
-        tiny_params(epochs=3, interpolation=[], validation__select_by=["neckline@10", "absent@10"]),
+        params,
         validate=lambda model: {"neckline@10": next(scores), "color@10": 0.9},
     )
     files = folder_bytes(tmp_path / "checkpoints")
-    assert best_epoch(history, select_by=["neckline@10"]) == 1  # the earlier of two equals
+    assert best_epoch(history, params.validation) == 1  # the earlier of two equals
     assert files["best.pt"] == files["epoch_01.pt"] and files["final.pt"] == files["epoch_03.pt"]
     assert json.loads((tmp_path / "config.json").read_text())["best_epoch"] == 1
 
