@@ -133,7 +133,9 @@ def _fit(
     visual: Any = model.visual
     classifiers = _Classifiers(visual.trunk.num_features, texts.value_weights())
     trained = torch.nn.ModuleList([model, classifiers])
-    optimizer = torch.optim.AdamW(_parameter_groups(trained, params.weight_decay), lr=params.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(trained, params.weight_decay), lr=params.lr, betas=(0.9, 0.98), fused=True
+    )
     warmup = max(1, round(n_steps * params.warmup_fraction))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, n_steps, warmup))
     tokenizer = open_clip.SimpleTokenizer(context_length=params.context_length)
