@@ -59,7 +59,7 @@ def measured(command: list[str], folder: Path) -> tuple[float, int]:
 def _watch(pid: int, peak: list[int]) -> None:
     """Sum of proportional set sizes (shared pages counted once) over the tree, every two seconds.
 
-    Not more often: the kernel walks every page of the tree for it, and ten times a second slowed the stages by a third.
+    Not more often: the kernel walks every page for it, and ten times a second slowed the whole run by a fifth.
     """
     try:
         root = psutil.Process(pid)
