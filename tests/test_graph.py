@@ -119,3 +119,15 @@ def test_closure_sees_nested_imports(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from lib.catalog import images\n")
     assert "lib.catalog.images" in imported_modules(file)
+
+
+def test_plots_name_columns_that_the_committed_curves_have() -> None:
+    """DVC draws nothing, and hardly says so, when a field is missing."""
+    plots = [entry for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]]
+    drawn = {
+        (file, field) for e in plots if isinstance(e, dict) for p in e.values() for file, field in p["y"].items()
+    }
+    assert len(drawn) == 2
+    for file, field in drawn:
+        columns = (ROOT / file).read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert field in columns and "epoch" in columns
