@@ -123,10 +123,8 @@ def test_closure_sees_nested_imports(tmp_path: Path) -> None:
 
 def test_plots_name_columns_that_the_committed_curves_have() -> None:
     """DVC draws nothing, and hardly says so, when a field is missing."""
-    plots = [entry for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]]
-    drawn = {
-        (file, field) for e in plots if isinstance(e, dict) for p in e.values() for file, field in p["y"].items()
-    }
+    plots = [plot for entry in PIPELINE["plots"] if isinstance(entry, dict) for plot in entry.values()]
+    drawn = {(file, field) for plot in plots for file, field in plot["y"].items()}
     assert len(drawn) == 2
     for file, field in drawn:
         columns = (ROOT / file).read_text(encoding="utf-8").splitlines()[0].split(",")
