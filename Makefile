@@ -51,6 +51,7 @@ format: setup-dev
 	ruff check --fix lib stages tests benchmarks
 
 bench: setup-dev
+	python -m benchmarks.training
 	python -m benchmarks.pipeline
 
 clean:
