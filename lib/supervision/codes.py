@@ -34,8 +34,13 @@ def attribute_codes(meta: pd.DataFrame, names: Sequence[str]) -> IntArray:
 
 
 def category_codes(meta: pd.DataFrame, pattern_only: Sequence[str]) -> IntArray:
-    """(n,) codes of category2; -1 where it is unknown or says something about the pattern only."""
+    """(n,) codes of category2; -1 where it is unknown or says something about the pattern only.
+
+    A catalogue in which nobody has a category is one of a single category: all codes are 0.
+    """
     column = meta["category2"]
+    if column.isna().all():
+        return np.zeros(len(meta), dtype=np.int64)
     return codes_of(column.where(~column.isin(pattern_only), None))
 
 

@@ -231,3 +231,17 @@ def test_exact_agreements_against_listing(seed: int, n: int) -> None:
         if keys[i] == keys[j] >= 0:
             expected[frozenset(a for a in range(3) if codes[i, a] == codes[j, a] >= 0)] += 1
     assert exact_agreements(keys, codes) == expected
+
+
+def test_a_catalogue_without_any_category_is_one_category() -> None:
+    """T-shirts only, say: without this only its groups made pairs, and there was nothing to learn from."""
+    shop = random_shop(200, seed=8).assign(category2="tees")
+    hard = hard_of(shop, 400, seed=8)
+    named, facts = build_pairs(shop, groups_of(shop), hard, params=params(500), pattern_only=GRAPHIC)
+    bare = shop.assign(category2=None)
+    unnamed, bare_facts = build_pairs(bare, groups_of(bare), hard, params=params(500), pattern_only=GRAPHIC)
+    assert bare_facts["kinds"]["strong"]["made"] == 175 and bare_facts["kinds"]["hard"]["made"] == 150
+    assert {k: v["available"] for k, v in facts["kinds"].items()} == {
+        k: v["available"] for k, v in bare_facts["kinds"].items()
+    }
+    assert named["a_id"].tolist() == unnamed["a_id"].tolist() and named["b_id"].tolist() == unnamed["b_id"].tolist()
