@@ -102,6 +102,8 @@ def _end_with_parent() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    # a second one (a killed process group and the end of dvc send one each) would break off the cleaning up for good
+    signal.signal(number, signal.SIG_IGN)
     print("error: stopped by SIGTERM; run `dvc repro` to go on", file=sys.stderr)
     sys.exit(128 + number)
 

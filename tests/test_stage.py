@@ -113,3 +113,19 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_second_sigterm_does_not_break_the_first_ones_cleaning_up() -> None:
+    """The pool of `make_sample` never ended when one came while it was shutting down."""
+    code = (
+        "import os, signal\n"
+        "from lib.stage import _terminate\n"
+        "signal.signal(signal.SIGTERM, _terminate)\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except SystemExit as end:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('cleaned up', end.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "cleaned up 143"
