@@ -65,9 +65,8 @@ class Prototypes(nn.Module):
     """One direction per attribute value, written into an embedding as much as the value is believed.
 
     `residual = strength * sum_a sqrt(importance_a) * sum_v P(v | x) * direction_av`. The inner product of two such
-    residuals is the importance-weighted probability that the items agree, attribute by attribute. Only the values'
-    probabilities pass, so that a head cannot bend the embedding towards single training items. An attribute that
-    an item does not have (the neckline of shorts) adds nothing.
+    residuals is the importance-weighted probability that the items agree, attribute by attribute. Nothing but
+    attribute values moves an embedding. One that an item does not have (the neckline of shorts) adds nothing.
     Directions are orthonormal while there are dimensions enough, else random unit vectors.
     """
 

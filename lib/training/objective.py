@@ -26,8 +26,11 @@ from lib.training.losses import (
 from lib.training.protocol_model import ProtocolModel
 from lib.training.sampler import Examples
 
-ENOUGH = 20
-"""So many items of a category that all leave an attribute unknown say that the category does not have it."""
+SILENT = 5.0
+"""Where so many items of a category ought to state an attribute and none does, the category does not have it.
+
+By chance a category is that silent in exp(-5), less than one case in a hundred.
+"""
 STRONG_EQUAL = 2
 """So many equal attributes within a category make a strong positive, in a batch as in pairs.parquet."""
 
@@ -40,7 +43,7 @@ class TrainingData:
         images: (n, dim) float32 baseline embeddings.
         texts: (n, dim) float32.
         codes: name -> (n,) int64 value code, -1 unknown; the category of a pattern-only item is unknown.
-        absent: name -> (n,) bool; the item is of a category in which nobody has this attribute.
+        absent: name -> (n,) bool; the item is of a category that does not have this attribute.
         vocabularies: name -> values in the order of the codes.
         products: (n,) int64.
         captions: (n,) int64, equal for equal captions, -1 for an empty one.
@@ -67,7 +70,8 @@ class TrainingData:
             if name == "category2":
                 column = column.where(~column.isin(pattern_only), None)
             codes[name], vocabularies[name] = _codes(column)
-        categories, _ = _codes(catalog.meta["category2"].where(~catalog.meta["category2"].isin(pattern_only), None))
+        kinds = catalog.meta["category2"]
+        categories, _ = _codes(kinds.where(~kinds.isin(pattern_only), None))
         absent = {name: _absent(values, categories) for name, values in codes.items()}
         captions, _ = _codes(catalog.meta["caption"].replace("", None))
         products, _ = _codes(catalog.meta["product_id"])
@@ -89,10 +93,14 @@ def _codes(column: pd.Series[Any]) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _absent(codes: Tensor, categories: Tensor) -> Tensor:
-    """(n,) bool: items of a category of `ENOUGH` items or more in which this attribute is never known."""
-    counts = torch.bincount(categories + 1)  # place 0 holds the items of unknown category
-    known = torch.bincount(categories + 1, weights=(codes >= 0).double())
-    never = (known == 0) & (counts >= ENOUGH)
+    """(n,) bool: items of a category whose silence about an attribute is no accident; see `SILENT`.
+
+    Silence alone says nothing: where one item in twenty states its neckline, twenty items without one are no news.
+    """
+    known = (codes >= 0).double()
+    counts = torch.bincount(categories + 1).double()  # place 0 holds the items of unknown category
+    stated = torch.bincount(categories + 1, weights=known)
+    never = (stated == 0) & (counts * known.mean() >= SILENT)
     never[0] = False
     return never[categories + 1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,35 @@ def test_pattern_only_items_have_no_category() -> None:
     catalog.meta.loc[:9, "category2"] = "graphic"
     data = TrainingData.of(catalog, attributes=["category2"], pattern_only=("graphic",))
     assert (data.codes["category2"][:10] == -1).all() and "graphic" not in data.vocabularies["category2"]
+
+
+def test_silence_is_absence_only_where_a_category_ought_to_have_spoken() -> None:
+    """100 tees state their neckline, 30 shorts never, 4 capes are too few to tell; few sleeves are stated at all."""
+    n = {"tees": 100, "shorts": 30, "capes": 4}
+    table = tiny_catalog(134).meta
+    table["category2"] = [category for category, count in n.items() for _ in range(count)]
+    table["neckline"] = ["crew", "v"] * 50 + [None] * 34
+    table["sleeve"] = ["long", "short"] + [None] * 132
+    catalog = replace(tiny_catalog(134), meta=table)
+    data = TrainingData.of(catalog, attributes=["category2", "neckline", "sleeve"], pattern_only=())
+    assert data.absent["neckline"].tolist() == [False] * 100 + [True] * 30 + [False] * 4
+    assert not data.absent["sleeve"].any() and not data.absent["category2"].any()
+    params = tiny_params(loss__attribute_weights={"category2": 1.0, "neckline": 1.0, "sleeve": 1.0}).loss
+    targets = BatchLoss(data, build_examples(tiny_pairs(catalog), data.item_ids), params).targets
+    assert targets[:, 1].tolist() == [0, 1] * 50 + [2] * 30 + [-1] * 4  # 2: the place after the two values
+
+
+def test_prototypes_learn_from_texts_and_start_from_the_catalogues_own_scale(tmp_path: Path) -> None:
+    params = tiny_params(
+        epochs=1, head__kind="prototype", loss__contrastive=0.0, loss__image_text=0.0, loss__attribute_heads=1.0,
+        loss__identity=0.0, loss__fusion=0.0,
+    )  # fmt: skip
+    run(tmp_path, params)
+    before, after = (
+        load_model(tmp_path / f"checkpoints/epoch_0{epoch}.pt", dim=16, backbone=BACKBONE) for epoch in (0, 1)
+    )
+    for head in ("image_head", "text_head"):
+        moved = (getattr(after, head).last.bias - getattr(before, head).last.bias).abs().max()
+        assert moved > 1e-4, head
+    images = torch.from_numpy(np.array(tiny_catalog().images))
+    assert torch.allclose(after.image_head.mean, images.mean(dim=0))
