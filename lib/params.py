@@ -1,6 +1,6 @@
 """Typed, read-only view of `params.yaml`.
 
-One frozen pydantic model per section. An unknown key, a wrong type or a value out of range raises
+One frozen pydantic model per section (`lib.sections`). An unknown key, a wrong type or a value out of range raises
 `ConfigError` with the key, what is allowed and the nearest known key. Stages read `params.<section>`;
 nothing else in `lib` reads the file.
 """
@@ -12,294 +12,80 @@ import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from lib.errors import ConfigError
-
-ATTRIBUTES = ("neckline", "sleeve", "pattern", "material")
-"""Attributes with a value schema; `color` and the categories are plain columns."""
-
-Attribute = Literal["neckline", "sleeve", "pattern", "material"]
-QueryMode = Literal["image_to_image", "text_to_image", "fused"]
-PairKind = Literal["strong", "medium", "weak", "hard", "easy"]
-PAIR_KINDS: tuple[PairKind, ...] = get_args(PairKind)
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A section of the parameter file: frozen, strict about keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Runtime(Section):
-    """Processor threads; results are bitwise reproducible for one value of it."""
-
-    threads: Positive = 2
-
-
-class Sample(Section):
-    """The embedded sample catalogue."""
-
-    n_products: Annotated[int, Field(ge=0)]
-    image_size: Annotated[int, Field(ge=32, le=1024)]
-    seed: int
-
-
-class Columns(Section):
-    """Which column (or template) of the metadata table holds what; a key left out is derived."""
-
-    item_id: str | None = None
-    image: str | None = None
-    image_url: str | None = None
-    text: tuple[str, ...] = ()
-    category1: str | None = None
-    category2: str | None = None
-    category3: str | None = None
-    color: str | None = None
-    product_id: str | None = None
-    neckline: str | None = None
-    sleeve: str | None = None
-    pattern: str | None = None
-    material: str | None = None
-
-
-class Splits(Section):
-    """Shares of the products; they add up to 1."""
-
-    train: Fraction
-    validation: Fraction
-    test: Fraction
-
-    @model_validator(mode="after")
-    def _sum(self) -> Splits:
-        total = self.train + self.validation + self.test
-        if abs(total - 1.0) > 1e-9:
-            raise ValueError(f"train + validation + test must be 1, got {total:g}")
-        return self
-
-
-class Data(Section):
-    """From raw files to the processed catalogue."""
-
-    source: Literal["sample", "table", "huggingface"]
-    raw_dir: str
-    metadata: str
-    image_root: str
-    columns: Columns
-    missing_values: tuple[str, ...] = ("", "#N/A")
-    duplicate_ids: Literal["error", "keep_first"] = "error"
-    attribute_schema: str
-    pattern_only_categories: tuple[str, ...] = ()
-    product_keys: tuple[Literal["column", "item_id", "image_url", "sku"], ...]
-    sku_pattern: str | None = None
-    max_bad_fraction: Fraction
-    max_image_side: Annotated[int, Field(ge=32)]
-    max_pixels: Annotated[int, Field(ge=1024, le=178_956_970)]  # above that Pillow itself refuses
-    splits: Splits
-    seed: int
-
-
-class BackboneTraining(Section):
-    """A small OpenCLIP model trained from scratch on the train split (`source: train`)."""
-
-    image_size: Annotated[int, Field(ge=32)]
-    vision_width: Literal[8, 16, 24, 32, 48, 64]
-    vision_grid: Literal[4, 6, 8]
-    text_width: Positive
-    text_heads: Positive
-    text_layers: Positive
-    context_length: Annotated[int, Field(ge=8, le=77)]
-    embed_dim: Positive
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_fraction: Fraction
-    crop_scale_min: Annotated[float, Field(gt=0, le=1)]
-    attribute_loss: Annotated[float, Field(ge=0)]
-    seed: int
-
-
-class Backbone(Section):
-    """Where the frozen OpenCLIP backbone comes from."""
-
-    source: Literal["train", "checkpoint", "hub"]
-    model: str
-    pretrained: str
-    checkpoint: str
-    train: BackboneTraining
-
-
-class Embed(Section):
-    """How the catalogue is embedded."""
-
-    batch_size: Positive
-    decode_workers: Positive
-
-
-class Bootstrap(Section):
-    """Product-clustered bootstrap."""
-
-    resamples: Annotated[int, Field(ge=100)]
-    seed: int
-
-
-class Evaluate(Section):
-    """Retrieval evaluation, the same for every model."""
-
-    k: Positive
-    modes: tuple[QueryMode, ...]
-    fused_image_weight: Fraction
-    bootstrap: Bootstrap
-    gallery_queries: Annotated[int, Field(ge=0)]
-
-
-class Groups(Section):
-    """Which derived product groups are good enough to train on."""
-
-    min_confidence: Fraction
-    max_size: Annotated[int, Field(ge=2)]
-    spot_check: Annotated[int, Field(ge=0)]
-    seed: int
-
-
-class Mine(Section):
-    """Attribute-controlled hard negatives from the baseline's own mistakes."""
-
-    max_anchors: Positive
-    depth: Positive
-    per_anchor: Positive
-    max_positive_ratio: Annotated[float, Field(gt=0, le=1)]
-    attributes: tuple[Attribute, ...]
-    suspects: Annotated[int, Field(ge=0)]
-    seed: int
-
-
-class PairShares(Section):
-    """Shares of the five kinds of pair; they add up to 1."""
-
-    strong: Fraction
-    medium: Fraction
-    weak: Fraction
-    hard: Fraction
-    easy: Fraction
-
-    @model_validator(mode="after")
-    def _sum(self) -> PairShares:
-        total = self.strong + self.medium + self.weak + self.hard + self.easy
-        if abs(total - 1.0) > 1e-9:
-            raise ValueError(f"the five shares must add up to 1, got {total:g}")
-        return self
-
-
-class Pairs(Section):
-    """Training pairs."""
-
-    n_pairs: Positive
-    shares: PairShares
-    seed: int
-
-
-class Head(Section):
-    """The residual head on frozen embeddings; identity at initialisation."""
-
-    kind: Literal["linear", "mlp", "prototype"]
-    hidden: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-
-
-class Loss(Section):
-    """Weights of the parts of the training loss; 0 switches a part off."""
-
-    contrastive: Annotated[float, Field(ge=0)]
-    image_text: Annotated[float, Field(ge=0)]
-    attribute_contrastive: Annotated[float, Field(ge=0)]
-    attribute_heads: Annotated[float, Field(ge=0)]
-    attribute_weights: Mapping[str, float]
-    identity: Annotated[float, Field(ge=0)]
-    fusion: Annotated[float, Field(ge=0)] = 0.1
-    kind_weights: Mapping[PairKind, float]
-    initial_temperature: Annotated[float, Field(gt=0)]
-    attribute_temperature: Annotated[float, Field(gt=0)]
-
-
-class Boost(Section):
-    """Rows whose `column` equals one of `values` (any known value when empty) are drawn `weight` times as often."""
-
-    column: str
-    values: tuple[str, ...] = ()
-    weight: Annotated[float, Field(gt=0)]
-
-
-class Cap(Section):
-    """Rows whose `column` equals one of `values` make up at most `max_share` of a batch."""
-
-    column: str
-    values: tuple[str, ...]
-    max_share: Annotated[float, Field(gt=0, le=1)]
-
-
-class Sampler(Section):
-    """Composition of training batches."""
-
-    boosts: tuple[Boost, ...]
-    caps: tuple[Cap, ...]
-
-
-class Validation(Section):
-    """The quick validation after each epoch."""
-
-    gallery: Positive
-    queries: Positive
-    select_by: tuple[str, ...]
-    max_fall: Annotated[float, Field(ge=0)]
-    seed: int
-
-
-class Train(Section):
-    """The protocol model."""
-
-    lr: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    batch_size: Annotated[int, Field(ge=2)]
-    epochs: Annotated[int, Field(ge=0)]
-    patience: Annotated[int, Field(ge=0)]
-    interpolation: tuple[Annotated[float, Field(gt=0)], ...]
-    seed: int
-    head: Head
-    loss: Loss
-    sampler: Sampler
-    validation: Validation
-
-
-class ClassRow(Section):
-    """A scoreboard row: precision of `metric` over the queries whose `column` is `value`."""
-
-    column: Literal["category2", "material", "pattern", "neckline", "sleeve", "color"]
-    value: str
-
-
-class Target(Section):
-    """A declared gain in points (hundredths) of one scoreboard row."""
-
-    row: str
-    points: float
-    stretch: float | None = None
-    headline: bool = False
-
-
-class Scoreboard(Section):
-    """What the scoreboard shows and what counts as success."""
-
-    classes: Mapping[str, ClassRow]
-    targets: tuple[Target, ...]
-    bootstrap: Bootstrap
-    changes_shown: Annotated[int, Field(ge=0)]
+from lib.sections import (
+    ATTRIBUTES,
+    PAIR_KINDS,
+    Attribute,
+    Backbone,
+    BackboneTraining,
+    Boost,
+    Bootstrap,
+    Cap,
+    ClassRow,
+    Columns,
+    Data,
+    Embed,
+    Evaluate,
+    Groups,
+    Head,
+    Loss,
+    Mine,
+    PairKind,
+    Pairs,
+    PairShares,
+    QueryMode,
+    Runtime,
+    Sample,
+    Sampler,
+    Scoreboard,
+    Section,
+    Splits,
+    Target,
+    Train,
+    Validation,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "PAIR_KINDS",
+    "Attribute",
+    "Backbone",
+    "BackboneTraining",
+    "Boost",
+    "Bootstrap",
+    "Cap",
+    "ClassRow",
+    "Columns",
+    "Data",
+    "Embed",
+    "Evaluate",
+    "Groups",
+    "Head",
+    "Loss",
+    "Mine",
+    "PairKind",
+    "PairShares",
+    "Pairs",
+    "Params",
+    "QueryMode",
+    "Runtime",
+    "Sample",
+    "Sampler",
+    "Scoreboard",
+    "Section",
+    "Splits",
+    "Target",
+    "Train",
+    "Validation",
+    "load_params",
+    "parse_params",
+]
 
 
 class Params(Section):
