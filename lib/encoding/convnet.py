@@ -3,7 +3,8 @@
 OpenCLIP builds any timm model by name, so the trained folder stays an ordinary OpenCLIP one for whoever imports
 this module first. Its last feature map is read by place as well as pooled: catalogue photographs are aligned (the
 collar is at the top, the hem at the bottom), and place is what a network with a few thousand images learns slowest.
-The pooled part is for what has no place: the material's texture.
+The pooled part is for what has no place: the material's texture. Beside the learnt map stand oriented gradients, which
+need not be learnt: a linear classifier reads a neckline from them better than from the map.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before timm
+from lib.encoding.gradients import OrientedGradients
 
 import timm  # isort: skip
 
@@ -23,7 +25,8 @@ DROPOUT = 0.3
 
 
 class PlainConvNet(nn.Module):
-    """Six 3x3 convolutions (VGG, Simonyan & Zisserman 2015, with batch normalisation), then one linear layer.
+    """Six 3x3 convolutions (VGG, Simonyan & Zisserman 2015, with batch normalisation) and oriented gradients side by
+    side, then one linear layer.
 
     Args:
         width: channels of the second convolution; the last has four times as many.
@@ -33,7 +36,9 @@ class PlainConvNet(nn.Module):
 
     def __init__(self, width: int, grid: int, num_classes: int) -> None:
         super().__init__()
-        self.num_features = 4 * width * (grid * grid + 2)
+        self.gradients = OrientedGradients(2 * grid)
+        self.gradients_norm = nn.BatchNorm1d(self.gradients.num_features, affine=False)
+        self.num_features = 4 * width * (grid * grid + 2) + self.gradients.num_features
         self.features = nn.Sequential(
             _convolution(3, 3 * width // 4, stride=2),
             _convolution(3 * width // 4, width),
@@ -50,10 +55,11 @@ class PlainConvNet(nn.Module):
         self.head = nn.Linear(self.num_features, num_classes)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(n, 3, height, width) -> the last feature map by place, its mean and its maximum, (n, num_features)."""
+        """(n, 3, height, width) -> the last map by place, its mean and maximum, the gradients, (n, num_features)."""
         maps: Tensor = self.features(images)
-        pooled = torch.cat([self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
-        dropped: Tensor = self.dropout(pooled)
+        gradients = self.gradients_norm(self.gradients(images))
+        read = [self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3)), gradients]
+        dropped: Tensor = self.dropout(torch.cat(read, dim=1))
         return dropped
 
     def forward_head(self, features: Tensor) -> Tensor:
