@@ -7,10 +7,9 @@ unless it is negated ("without a hood"), an imitation ("leather-look") or listed
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -18,14 +17,12 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lib.catalog.normal_text import BREAK, locate_words, normalise_text
 from lib.catalog.schema import SOURCED
 from lib.errors import ConfigError
 
 Level = Literal[0, 1, 2]
 Phrases = Mapping[str, tuple[str, ...]]
-BREAK = "|"
-"""Stands for punctuation that ends a phrase: no value and no negation reaches across it."""
-_NOT_A_WORD = re.compile(r"[^\w%|]+|_")
 
 
 class _Section(BaseModel):
@@ -73,10 +70,29 @@ NOTHING = Extraction(None)
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """A phrase of a text that decided what the text says.
+
+    Attributes:
+        value: what the phrase means.
+        entry: the phrase as the schema lists it; what is found may be a plural or another spelling of it.
+        start, end: the characters of the text that hold it; `end` is exclusive.
+    """
+
+    value: str
+    entry: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class _Match:
     value: str
     level: Level
     percent: int | None
+    first: int  # word
+    end: int  # word after the last one
+    phrase: str
 
 
 @dataclass(frozen=True)
@@ -85,11 +101,13 @@ class AttributeRule:
 
     Attributes:
         meanings: phrase → (value, level), or None for a phrase that means nothing.
+        entries: phrase → the phrase that the schema lists for it.
         not_for: words of category names for which the attribute does not exist.
     """
 
     name: str
     meanings: Mapping[str, tuple[str, Level] | None]
+    entries: Mapping[str, str]
     not_for: frozenset[str]
     negation: Negation
     imitation_before: frozenset[str]
@@ -113,7 +131,22 @@ class AttributeRule:
         The strongest level present decides; within it two different values are ambiguous. Where values bear a
         percentage ("80% cotton, 20% silk"), the largest share decides.
         """
-        return self._resolve(self._matches(normalise_text(text)))
+        kept = _deciding(self._matches(normalise_text(text)))
+        if not kept:
+            return NOTHING
+        values = sorted({match.value for match in kept})
+        return Extraction(values[0], level=kept[0].level) if len(values) == 1 else Extraction(None, tuple(values))
+
+    def evidence(self, text: str) -> tuple[Evidence, ...]:
+        """The phrases that decided `extract(text)`, in the order of the text.
+
+        For an ambiguous text those of every value; `()` where the text names nothing.
+        """
+        kept = _deciding(self._matches(normalise_text(text)))
+        words = locate_words(text) if kept else []
+        return tuple(
+            Evidence(m.value, self.entries[m.phrase], words[m.first].start, words[m.end - 1].end) for m in kept
+        )
 
     def canonical(self, cell: str) -> tuple[str, bool]:
         """A column's value in the schema's words, and whether the schema knows it.
@@ -137,14 +170,14 @@ class AttributeRule:
                 start += 1
                 continue
             before, after = words[:start], words[end : end + 1]
-            start = end
+            first, start = start, end
             if self._is_negated(before, after, negated_until):
                 negated_until = end
                 continue
             meaning = self.meanings[phrase]
             if meaning is None or self.imitation_before & set(before[-1:]) or self.imitation_after & set(after):
                 continue
-            found.append(_Match(*meaning, _percent(before)))
+            found.append(_Match(*meaning, _percent(before), first, end, phrase))
         return found
 
     def _phrase_at(self, words: list[str], start: int) -> tuple[int, str | None]:
@@ -167,33 +200,9 @@ class AttributeRule:
             return True
         return before[position] in self.negation.joins and position == negated_until
 
-    def _resolve(self, matches: list[_Match]) -> Extraction:
-        if not matches:
-            return NOTHING
-        strongest = min(match.level for match in matches)
-        kept = [match for match in matches if match.level == strongest]
-        shares = [match.percent for match in kept if match.percent is not None]
-        if shares:
-            kept = [match for match in kept if match.percent == max(shares)]
-        values = sorted({match.value for match in kept})
-        return Extraction(values[0], level=strongest) if len(values) == 1 else Extraction(None, tuple(values))
-
 
 AttributeSchema = Mapping[str, AttributeRule]
 """Attribute name → rule, for every name of `SOURCED`."""
-
-
-@lru_cache(maxsize=256)
-def normalise_text(text: str) -> str:
-    """Lower-case words with single spaces and one at either end; sentence marks become `|`.
-
-    >>> normalise_text("Men's V-Neck T-Shirt, 3/4 sleeves")
-    ' mens v neck t shirt | 3 4 sleeves '
-    """
-    text = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "").replace("&", " and ")
-    text = re.sub(r"(\d)\s*%", r"\1% ", text)
-    text = re.sub(r"[.,;:!?|()\[\]\n]+", f" {BREAK} ", text)
-    return f" {' '.join(_NOT_A_WORD.sub(' ', text).split())} "
 
 
 def load_attribute_schema(path: Path) -> AttributeSchema:
@@ -226,6 +235,7 @@ def _rule(path: Path, name: str, file: _SchemaFile) -> AttributeRule:
     entry = file.attributes[name]
     explicit: dict[str, tuple[str, Level] | None] = {}
     derived: dict[str, tuple[str, Level] | None] = {}
+    entries: dict[str, str] = {}
     levels: tuple[tuple[Phrases, Level], ...] = ((entry.values, 0), (entry.weak, 1), (entry.generic, 2))
     listed: list[tuple[str, tuple[str, Level] | None]] = [(phrase, None) for phrase in entry.ignore]
     for phrases, level in levels:
@@ -240,9 +250,11 @@ def _rule(path: Path, name: str, file: _SchemaFile) -> AttributeRule:
             raise ConfigError(f"{path}: {name}: the phrase {phrase!r} has two meanings: {known} and {meaning}")
         for variant in _variants(plain, file.words):
             derived.setdefault(variant, meaning)
+            entries.setdefault(variant, plain)
     return AttributeRule(
         name=name,
         meanings={**derived, **explicit},
+        entries={**entries, **{phrase: phrase for phrase in explicit}},
         not_for=entry.not_for,
         negation=file.negation,
         imitation_before=entry.imitation_before,
@@ -257,6 +269,14 @@ def _variants(phrase: str, words: Phrases) -> list[str]:
     if parts[-1] in words and len(parts) > 1:
         spellings += [spelling.replace(" ", "") for spelling in spellings]
     return [variant for spelling in spellings for variant in (spelling, f"{spelling}s", f"{spelling}es")]
+
+
+def _deciding(matches: list[_Match]) -> list[_Match]:
+    """Of the matches those of the strongest level, and of these with percentages the largest share."""
+    strongest = min((match.level for match in matches), default=0)
+    kept = [match for match in matches if match.level == strongest]
+    largest = max((match.percent for match in kept if match.percent is not None), default=None)
+    return kept if largest is None else [match for match in kept if match.percent == largest]
 
 
 def _percent(before: list[str]) -> int | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.catalog.attributes import load_attribute_schema, normalise_text
+from lib.catalog.attributes import load_attribute_schema
+from lib.catalog.normal_text import normalise_text
 from lib.errors import ConfigError
 
 FILE = Path(__file__).parents[2] / "lib/catalog/attributes.yaml"
