@@ -22,6 +22,7 @@ from lib.sections import (
     ATTRIBUTES,
     PAIR_KINDS,
     Attribute,
+    Audit,
     Backbone,
     BackboneTraining,
     Boost,
@@ -55,6 +56,7 @@ __all__ = [
     "ATTRIBUTES",
     "PAIR_KINDS",
     "Attribute",
+    "Audit",
     "Backbone",
     "BackboneTraining",
     "Boost",
@@ -94,6 +96,7 @@ class Params(Section):
     runtime: Runtime
     sample: Sample
     data: Data
+    audit: Audit
     backbone: Backbone
     embed: Embed
     evaluate: Evaluate

@@ -92,6 +92,14 @@ class Data(Section):
     seed: int
 
 
+class Audit(Section):
+    """Items whose attribute values a reviewer compares with the pictures."""
+
+    n_items: Positive
+    min_per_category: Positive
+    seed: int
+
+
 class BackboneTraining(Section):
     """A small OpenCLIP model trained from scratch on the train split (`source: train`)."""
 

@@ -43,15 +43,18 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return environment.get_template(template).render(values, layout=LAYOUT) + "\n"
 
 
-def thumbnails(images: Mapping[str, bytes]) -> dict[str, Markup]:
-    """Encoded pictures by item id -> `data:` addresses of small JPEGs; the same bytes give the same text."""
-    return {item_id: _thumbnail(data) for item_id, data in images.items()}
+def thumbnails(images: Mapping[str, bytes], *, side: int = THUMBNAIL_SIDE) -> dict[str, Markup]:
+    """Encoded pictures by item id -> `data:` addresses of small JPEGs; the same bytes give the same text.
+
+    Their longer side has at most `side` pixels; smaller pictures keep their size.
+    """
+    return {item_id: _thumbnail(data, side) for item_id, data in images.items()}
 
 
-def _thumbnail(data: bytes) -> Markup:
+def _thumbnail(data: bytes, side: int) -> Markup:
     with Image.open(io.BytesIO(data)) as image:
         small = image.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, format="JPEG", quality=_QUALITY)
     return Markup("data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"))
