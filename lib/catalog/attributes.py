@@ -75,7 +75,7 @@ class Evidence:
 
     Attributes:
         value: what the phrase means.
-        entry: the phrase as the schema lists it; what is found may be a plural or another spelling of it.
+        entry: the phrase of the schema, normalised; what is found may be a plural or another spelling of it.
         start, end: the characters of the text that hold it; `end` is exclusive.
     """
 

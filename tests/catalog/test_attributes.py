@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from lib.catalog.attributes import load_attribute_schema
-from lib.catalog.normal_text import normalise_text
 from lib.errors import ConfigError
 
 FILE = Path(__file__).parents[2] / "lib/catalog/attributes.yaml"
@@ -77,6 +76,37 @@ def test_ambiguity_is_told_apart_from_silence(schema):
     assert schema["pattern"].extract("a printed shirt").level == 2
 
 
+@pytest.mark.parametrize(
+    ("attribute", "text", "phrases"),
+    [
+        ("neckline", "Men's V-Necked Tee", [("V-Necked", "v neck", "v-neck")]),
+        ("neckline", "Crew, U  Neckline", [("Crew", "crew", "round neck"), ("U  Neckline", "u neck", "scoop neck")]),
+        ("neckline", "no hood, crew-neck", [("crew-neck", "crew neck", "round neck")]),
+        ("sleeve", "¾-sleeved", [("¾-sleeved", "3 4 sleeve", "three-quarter sleeve")]),
+        ("pattern", "Printed, Striped", [("Striped", "striped", "striped")]),
+        ("material", "80 % Cotton, 20 % silk", [("Cotton", "cotton", "cotton")]),
+        ("material", "cotton silk", [("cotton", "cotton", "cotton"), ("silk", "silk", "silk")]),
+        ("material", "leather-look lace-up", [("leather-look", "leather look", "faux leather")]),
+        ("material", "non-denim", []),
+        ("color", "", []),
+    ],
+)  # fmt: skip
+def test_evidence(schema, attribute, text, phrases):
+    found = schema[attribute].evidence(text)
+    assert [(text[e.start : e.end], e.entry, e.value) for e in found] == phrases
+    said = schema[attribute].extract(text)
+    assert {e.value for e in found} == ({said.value} if said.value else set(said.ambiguous))
+
+
+def test_every_phrase_leads_to_an_entry_of_the_same_meaning(schema):
+    for rule in schema.values():
+        assert set(rule.entries) == set(rule.meanings)
+        for phrase, entry in rule.entries.items():
+            assert rule.entries[entry] == entry
+            # a phrase listed for several levels of one value stands at the strongest
+            assert (rule.meanings[entry] or [None])[0] == (rule.meanings[phrase] or [None])[0], (phrase, entry)
+
+
 def test_cells(schema):
     assert schema["neckline"].canonical(" Round  Neck ") == ("round neck", True)
     assert schema["neckline"].canonical("Crew") == ("round neck", True)
@@ -101,10 +131,6 @@ def test_no_neckline_there(schema, category):
 @pytest.mark.parametrize("category", ["Tshirts", "short sleeve shirts", "tie-neck blouses", None, "Dresses"])
 def test_neckline_there(schema, category):
     assert schema["neckline"].applies_to((category, None))
-
-
-def test_normalise_text():
-    assert normalise_text("Men's “V-Neck”; 95 % Cotton_x") == " mens v neck | 95% cotton x "
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,12 @@ def check_page(page: str) -> Reader:
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert any(a.get("name") == "viewport" for _, a in reader.tags)
     allowed = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div", "span", "small"}
-    allowed |= {"table", "tr", "th", "td", "b", "i", "u", "img", "br"}
+    allowed |= {"table", "tr", "th", "td", "b", "i", "u", "img", "br", "a", "mark"}
     assert {t for t, _ in reader.tags} <= allowed, {t for t, _ in reader.tags} - allowed
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        if tag == "a":
+            assert str(attributes["href"]).startswith("#")
         if tag == "img":
             assert str(attributes["src"]).startswith("data:image/jpeg;base64,")
     assert not re.search(r"https?://|javascript:|<script", page)

@@ -54,7 +54,8 @@ def restore(cell: str) -> str:
 def write_sheet(path: Path, claims: pd.DataFrame) -> None:
     """Write the columns `SHEET_COLUMNS` as UTF-8 CSV, the reviewer's ones empty."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # Everything in quotes: Python leaves a lone carriage return without them, and it would end the row.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(SHEET_COLUMNS)
     for row in claims[list(CLAIM_COLUMNS)].itertuples(index=False):
         writer.writerow([*map(neutralise, row), *("" for _ in REVIEW_COLUMNS)])
