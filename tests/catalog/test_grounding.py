@@ -1,5 +1,8 @@
 """What is drawn for review, what the catalogue claims, and what columns and texts agree on."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,15 +19,18 @@ from lib.catalog.grounding.choice import allocate, choose_items
 from lib.catalog.grounding.claims import CATEGORY_RULE, CLAIM_COLUMNS, state_claims
 from lib.catalog.grounding.coverage import attribute_coverage
 from lib.catalog.grounding.proportions import wilson_interval
+from lib.catalog.grounding.sheet import read_sheet
 from lib.catalog.processed import read_rows
 from lib.catalog.schema import SOURCED, STRING_COLUMNS
 from lib.errors import IntegrityError
 from lib.params import Audit
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def schema():
-    return load_attribute_schema(Path(__file__).parents[2] / "lib/catalog/attributes.yaml")
+    return load_attribute_schema(ROOT / "lib/catalog/attributes.yaml")
 
 
 def table(*rows):
@@ -250,3 +256,26 @@ def test_a_catalogue_without_anything_known(schema):
     )  # fmt: skip
     assert audit.claims.empty and audit.item_ids() == []
     assert audit.report["categories_left_out"] == ["tees"]
+
+
+def test_stage_writes_the_same_bytes_twice(shop, tmp_path):
+    shop.add("001", title="=Red hooded tee <script>")
+    shop.process(tmp_path / "hf")
+    words = ["--catalog", "hf", "--schema", str(ROOT / "lib/catalog/attributes.yaml"), "--out"]
+    for out in ("one", "two"):
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.grounding_audit", *words, out, "--params", str(ROOT / "params.yaml")],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("41 of 41 items for review")
+    names = ["grounding_audit.csv", "grounding_audit.html", "report.json"]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
+    sheet = {row.cells["item_id"]: row.cells for row in read_sheet(tmp_path / "one" / "grounding_audit.csv")}
+    assert sheet["001"]["text"] == "=Red hooded tee <script>"
+    page = (tmp_path / "one" / "grounding_audit.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in page and "<script" not in page
+    for row in sheet.values():
+        assert f"item {row['item_id']}<" in page

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script> | _x_"
 # category, text, attribute, value, source, phrase, rule, then the reviewer: verdict, true value, note
 ROWS = [
-    ("tees", "with contrast collar print", "neckline", "collar", "text", "collar", "collar", "wrong", "crew neck", "print"),
-    ("tees", "Contrast Collar print", "neckline", "collar", "text", "Collar", "collar", "wrong", "Round Neck", "Print"),
+    ("tees", "the contrast collar print", "neckline", "collar", "text", "collar", "collar", "wrong", "crew", "print"),
+    ("tees", "Contrast Collar print", "neckline", "collar", "text", "Collar", "collar", "wrong", "Crew", "Print"),
     ("tees", "a collar", "neckline", "collar", "text", "collar", "collar", "correct", "", ""),
     ("tees", "Wear with denim jeans", "material", "denim", "text", "denim", "denim", "wrong", "cotton", "jeans"),
     ("tees", "pure cotton", "material", "cotton", "text", "pure cotton", "pure cotton", "not_visible", "", ""),
@@ -122,7 +123,7 @@ def test_bad_rows_are_named(sheets, schema, line, changes, says):
 def test_at_most_ten_problems_are_listed(sheets, schema):
     for row in sheets.rows:
         row["verdict"] = "?"
-    with pytest.raises(DataError, match=r"^11 rows of the completed audit cannot be used") as caught:
+    with pytest.raises(DataError, match=r"^the completed audit has 11 row\(s\) that cannot be used") as caught:
         sheets.read(schema)
     assert str(caught.value).count(": verdict: ") == 10 and "… and 1 more" in str(caught.value)
 
@@ -188,11 +189,20 @@ def test_contamination_by_hand(sheets, schema):
         {"words": "contrast collar", "wrong": 2, "correct": 0},
     ]
     assert [e["context"] for e in first["examples"]] == [
-        "with contrast [collar] print", "Contrast [Collar] print",
+        "the contrast [collar] print", "Contrast [Collar] print",
     ]  # fmt: skip
     assert {(o["attribute"], o["source"], o["rule"]) for o in others} == {
         ("material", "text", "denim"), ("color", "column", ""), ("neckline", "text", "v neck"),
     }  # fmt: skip
+
+
+def test_words_around_a_phrase_that_are_as_often_right_are_not_named(schema):
+    def say(text, verdict):
+        return replace(judgement(text, "hood"), verdict=verdict, true_value="none" if verdict == "wrong" else None)
+
+    group = [say("men hood", "wrong")] * 2 + [say("men hood", "correct")] * 6 + [say("hood ornament", "wrong")] * 2
+    (found,) = analyse(group, schema)["contamination"]
+    assert found["surroundings"] == [{"words": "hood ornament", "wrong": 2, "correct": 0}]
 
 
 def test_advice_by_hand(sheets, schema):

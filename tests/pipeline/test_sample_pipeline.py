@@ -73,6 +73,20 @@ def test_embeddings_keep_their_contract(reproduced: Workspace) -> None:
     assert not set(catalog) & set(queries), "a product stands on both sides"
 
 
+def test_the_audit_covers_the_sample(reproduced: Workspace) -> None:
+    """Every category is looked at, and every attribute's coverage is that of `process_data`."""
+    audit = reproduced.json("artifacts/audit/report.json")
+    processed = reproduced.json("data/processed/hf/report.json")
+    assert audit["audited_items"] == 200 and audit["categories_left_out"] == []
+    assert all(category["audited"] > 0 for category in audit["categories"].values())
+    assert set(audit["attributes"]) == {"neckline", "sleeve", "pattern", "material", "color"}
+    for name, counts in audit["attributes"].items():
+        assert counts["coverage"] == processed["attributes"][name]["coverage"] > 0.3, name
+    sheet = pd.read_csv(reproduced.folder / "artifacts/audit/grounding_audit.csv", dtype=str, keep_default_na=False)
+    assert len(sheet) == audit["claims"] and set(sheet["verdict"]) == {""}
+    assert sheet["item_id"].nunique() == 200
+
+
 def test_a_second_repro_runs_nothing(reproduced: Workspace) -> None:
     before = reproduced.lock()
     assert reproduced.repro() == []
@@ -140,7 +154,7 @@ def test_an_unknown_key_stops_the_run(reproduced: Workspace) -> None:
 
 def test_pages_show_no_foreign_asset(reproduced: Workspace) -> None:
     pages: list[Path] = sorted((reproduced.folder / "artifacts").rglob("*.html"))
-    assert {page.name for page in pages} == {"gallery.html", "changes.html"}
+    assert {page.name for page in pages} == {"gallery.html", "changes.html", "grounding_audit.html"}
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert "Content-Security-Policy" in text and "http://" not in text and "https://" not in text

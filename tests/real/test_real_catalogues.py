@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lib.artifacts import read_parquet
+from lib.catalog.attributes import load_attribute_schema
+from lib.catalog.grounding.audit import draw_audit
+from lib.catalog.grounding.sheet import read_sheet, write_sheet
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
 from lib.params import load_params
@@ -35,6 +39,33 @@ def process(name: str, folder: str, out: Path) -> tuple[dict, pd.DataFrame]:
     return report, rows
 
 
+def audit(name: str, rows: pd.DataFrame, folder: Path) -> dict:
+    """The audit's report, after a look at its claims and its sheet."""
+    params = load_params(ROOT / "tests" / "real" / f"{name}.yaml")
+    drawn = draw_audit(
+        rows,
+        load_attribute_schema(ROOT / params.data.attribute_schema),
+        params.audit,
+        pattern_only_categories=params.data.pattern_only_categories,
+        rng=np.random.default_rng(params.audit.seed),
+    )
+    assert len(drawn.item_ids()) == drawn.report["audited_items"] == 200
+    assert drawn.report["categories_left_out"] == []
+    for claim in drawn.claims.itertuples():
+        phrases = [claim.text[start:end] for start, end in claim.spans]
+        assert bool(phrases) == (claim.source == "text")
+        assert "; ".join(dict.fromkeys(phrases)) == claim.phrase
+    write_sheet(folder / "sheet.csv", drawn.claims)
+    sheet = read_sheet(folder / "sheet.csv")
+    for column in ("item_id", "product_id", "text", "value"):
+        assert [row.cells[column] for row in sheet] == drawn.claims[column].tolist()
+    return drawn.report
+
+
+def coverage(report: dict) -> dict[str, float]:
+    return {name: counts["coverage"] for name, counts in report["attributes"].items()}
+
+
 def test_fashion_products(tmp_path):
     report, rows = process("fashion_products", "fashion-products", tmp_path / "hf")
     assert (report["rows"], report["quarantined_by_reason"]) == (4657, {"missing_file": 57})
@@ -47,6 +78,14 @@ def test_fashion_products(tmp_path):
     assert rows.loc[bottoms, "neckline"].isna().all()
     # 27 pairs of rows have byte-identical photos: they must not meet across splits
     assert report["products"]["items_by_key"]["same_image"] == 54
+    audited = audit("fashion_products", rows, tmp_path)
+    # titles hardly ever name a sleeve; half of the catalogue cannot have a neckline
+    least = {"neckline": 0.04, "sleeve": 0.0005, "pattern": 0.38, "material": 0.02, "color": 1.0}
+    assert {name: share >= least[name] for name, share in coverage(audited).items()} == dict.fromkeys(least, True)
+    assert audited["attributes"]["neckline"]["coverage_where_applicable"] >= 0.08
+    assert audited["attributes"]["color"]["agreement_low"] >= 0.97
+    assert len(audited["categories"]) == 56
+    assert audited["claims_by_attribute"]["neckline"] >= 30
 
 
 def test_tshirts(tmp_path):
@@ -57,6 +96,14 @@ def test_tshirts(tmp_path):
     assert neckline["column_and_text"] >= 200
     assert neckline["agreement"] >= 0.95
     assert neckline["coverage"] >= 0.6
+    audited = audit("tshirts", rows, tmp_path)
+    least = {"neckline": 0.6, "sleeve": 0.2, "pattern": 0.55, "material": 0.02, "color": 0.5}
+    assert {name: share >= least[name] for name, share in coverage(audited).items()} == dict.fromkeys(least, True)
+    found = audited["attributes"]["neckline"]
+    assert found["column_and_text"] >= 200
+    assert found["agree"] >= 0.95 * found["column_and_text"]
+    assert found["agreement_low"] < found["agreement"] < found["agreement_high"]
+    assert sum(pair["items"] for pair in found["disagreements"]) == found["column_and_text"] - found["agree"]
     # views of one product share the number before the view number
     views = rows[rows["item_id"].str.contains("2641505295751246")]
     assert len(views) == 3

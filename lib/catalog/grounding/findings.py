@@ -150,7 +150,9 @@ def _contamination(known: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 
 def _surroundings(group: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """Phrases with the word before or after them that several wrong values share, and how often it was right."""
+    """Phrases with the word before or after them that several wrong values share, where they are wrong at least
+    as often as the phrases are in all."""
+    verdicts = Counter(judgement.verdict for judgement in group)
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for judgement in group:
         for words in wider_phrases(judgement):
@@ -159,6 +161,7 @@ def _surroundings(group: Sequence[Judgement]) -> list[dict[str, Any]]:
         {"words": words, "wrong": counts["wrong"], "correct": counts["correct"]}
         for words, counts in seen.items()
         if counts["wrong"] >= MIN_REPEATED
+        and counts["wrong"] * verdicts["correct"] >= verdicts["wrong"] * counts["correct"]
     ]
     return sorted(rows, key=lambda row: (-row["wrong"], row["correct"], row["words"]))
 

@@ -42,7 +42,7 @@ def findings_markdown(findings: Mapping[str, Any]) -> str:
     )
     lines += _section("True values that the schema lacks", _lacking(advice["missing_values"]), level=3)
     lines += _section(
-        "Attributes that a category does not show or have: candidates for `not_for`",
+        "Attributes that a category does not show or have (`not_for` is for those that do not exist)",
         _hidden(advice["not_visible"]),
         level=3,
     )

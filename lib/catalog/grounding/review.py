@@ -82,7 +82,7 @@ def read_review(completed: Path, audit: Path, schema: AttributeSchema) -> list[J
     if problems:
         shown = "\n  ".join(problems[:MAX_PROBLEMS])
         more = f"\n  … and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
-        raise DataError(f"{len(problems)} rows of the completed audit cannot be used:\n  {shown}{more}")
+        raise DataError(f"the completed audit has {len(problems)} row(s) that cannot be used:\n  {shown}{more}")
     if not any(_verdict(row) for row in judged.values()):
         raise DataError(
             f"{completed}: column verdict: no row is filled in; write {', '.join(VERDICTS)} there and run again"
