@@ -1,8 +1,7 @@
 """Exact top-k search of unit rows: fast float32 products choose candidates, float64 decides.
 
-The score of a query and an item is the float64 dot product of their float32 rows, rounded to 9 decimals;
-higher is better and equal scores are ordered by gallery row. The result equals a full float64 search:
-float32 is used only to discard items that provably cannot win.
+A score is what `lib.retrieval.scores` says; higher is better and equal scores are ordered by gallery row. The
+result equals a full float64 search: float32 is used only to discard items that provably cannot win.
 """
 
 from __future__ import annotations
@@ -16,19 +15,16 @@ import torch
 from tqdm import tqdm
 
 from lib.artifacts import FloatArray
-from lib.errors import ConfigError, IntegrityError
+from lib.errors import ConfigError
+from lib.retrieval.candidates import Candidates, Excluded, best_of_groups, group_size
+from lib.retrieval.scores import CHUNK_ITEMS, DECIMALS, IntArray, ScoreArray, error_bounds, pair_scores
 
 BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-ScoreArray = npt.NDArray[np.float64]
 
-DECIMALS = 9
 MARGIN = 16
 """Candidates beyond k. Too few would only cost time: the rare unproven query is searched again."""
 
-_CHUNK_ITEMS = 65_536  # gallery rows per product: bounds memory when the gallery is a memory map
 _BLOCK_CELLS = 1 << 24  # float32 scores held at once (64 MiB)
-_PAIR_CELLS = 1 << 17  # numbers per exact re-scoring step: stays in a core's second-level cache
 
 
 @dataclass(frozen=True)
@@ -81,10 +77,10 @@ def exact_top_k(
     _check_shapes(queries, gallery, k, query_products, gallery_products, masks)
     width = k + MARGIN
     unique, alias = _without_repeats(masks)
-    found = {name: _Candidates.none(len(queries), width) for name in unique}
-    excluded = _Excluded.of(query_products, gallery_products)
-    bounds = _error_bounds(queries, gallery)
-    chunks = range(0, len(gallery), _CHUNK_ITEMS)
+    found = {name: Candidates.none(len(queries), width) for name in unique}
+    excluded = Excluded.of(query_products, gallery_products)
+    bounds = error_bounds(queries, gallery)
+    chunks = range(0, len(gallery), CHUNK_ITEMS)
     for start in tqdm(chunks, desc="exact search", mininterval=1, delay=2):
         _search_chunk(queries, gallery, start, excluded=excluded, masks=unique, found=found)
     results = {}
@@ -104,101 +100,19 @@ def exact_top_k(
     return {name: results[alias[name]] for name in masks}
 
 
-def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> ScoreArray:
-    """Score given gallery rows exactly, as defined at the top of this module.
-
-    A score depends on nothing but its two rows: the products of float32 numbers are exact in float64 and
-    are summed in one fixed order, so that exact duplicates tie wherever they stand.
-
-    Args:
-        queries: (n_queries, dim) float32.
-        gallery: (n_items, dim) float32.
-        rows: (n_queries, n) gallery rows; -1 means none.
-
-    Returns:
-        (n_queries, n) float64; -inf where the row is -1.
-    """
-    scores = np.full(rows.shape, -np.inf)
-    if not len(gallery):
-        return scores
-    dim = max(queries.shape[1], 1)
-    step = max(_PAIR_CELLS // dim, 1)
-    for query in range(len(queries)):
-        embedding = queries[query].astype(np.float64)
-        for start in range(0, rows.shape[1], step):
-            part = np.asarray(gallery[rows[query, start : start + step]])
-            scores[query, start : start + step] = np.multiply(part, embedding).sum(axis=-1)
-    scores = np.round(scores, DECIMALS) + 0.0  # no negative zero
-    scores[rows < 0] = -np.inf
-    return scores
-
-
-@dataclass
-class _Candidates:
-    """The `width` best items so far by float32 score; every other item scored at most the last one."""
-
-    rows: IntArray
-    scores: npt.NDArray[np.float32]
-
-    @classmethod
-    def none(cls, n_queries: int, width: int) -> _Candidates:
-        shape = (n_queries, width)
-        return cls(np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32))
-
-    def add(self, queries: slice, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        """Merge (n, m) new candidates of a slice of queries and keep the best, in descending order."""
-        all_scores = torch.cat([torch.from_numpy(self.scores[queries]), scores], dim=1)
-        all_rows = torch.cat([torch.from_numpy(self.rows[queries]), rows], dim=1)
-        best = all_scores.topk(self.rows.shape[1], dim=1)
-        self.scores[queries] = best.values.numpy()
-        kept = all_rows.gather(1, best.indices).numpy()
-        self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, kept)
-
-
-@dataclass(frozen=True)
-class _Excluded:
-    """Gallery rows grouped by product: those of query i are `rows[first[i] : last[i]]`."""
-
-    rows: IntArray
-    first: IntArray
-    last: IntArray
-
-    @classmethod
-    def of(cls, query_products: IntArray | None, gallery_products: IntArray | None) -> _Excluded | None:
-        if query_products is None or gallery_products is None:
-            return None
-        rows = np.argsort(gallery_products, kind="stable")
-        codes = gallery_products[rows]
-        first = np.searchsorted(codes, query_products, side="left")
-        return cls(rows, first, np.searchsorted(codes, query_products, side="right"))
-
-    def of_query(self, query: int) -> IntArray:
-        """Gallery rows of a query's own product."""
-        return self.rows[self.first[query] : self.last[query]]
-
-    def cells(self, queries: range, items: range) -> tuple[IntArray, IntArray]:
-        """(query within `queries`, item within `items`) of every cell to leave out."""
-        counts = self.last[queries.start : queries.stop] - self.first[queries.start : queries.stop]
-        query = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        row = self.rows[self.first[queries.start + query] + place]
-        inside = (row >= items.start) & (row < items.stop)
-        return query[inside], row[inside] - items.start
-
-
 def _search_chunk(
     queries: FloatArray,
     gallery: FloatArray,
     start: int,
     *,
-    excluded: _Excluded | None,
+    excluded: Excluded | None,
     masks: Mapping[str, BoolArray],
-    found: dict[str, _Candidates],
+    found: dict[str, Candidates],
 ) -> None:
     """Offer every item of one gallery chunk to the candidates of every query."""
-    items = range(start, min(start + _CHUNK_ITEMS, len(gallery)))
+    items = range(start, min(start + CHUNK_ITEMS, len(gallery)))
     width = next(iter(found.values())).rows.shape[1]
-    group = _group_size(len(items), width)
+    group = group_size(len(items), width)
     n_groups = -(-len(items) // group)
     padded = np.zeros((n_groups * group, gallery.shape[1]), dtype=np.float32)
     padded[: len(items)] = gallery[items.start : items.stop]
@@ -217,33 +131,8 @@ def _search_chunk(
             query, item = excluded.cells(part, items)
             scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
         for name, bias_tensor in blocked.items():
-            rows, best = _best_of_groups(scores + bias_tensor, n_groups=n_groups, width=width)
+            rows, best = best_of_groups(scores + bias_tensor, n_groups=n_groups, width=width)
             found[name].add(slice(part.start, part.stop), rows + items.start, best)
-
-
-def _best_of_groups(scores: torch.Tensor, *, n_groups: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `width` highest of (n, n_groups * group) scores, as columns and values, (n, <= width).
-
-    The `width` groups with the highest maxima hold `width` values that no value outside them exceeds, so
-    that a slow selection over a whole row becomes a fast maximum and a selection over a few groups. Group j
-    is the columns j, j + n_groups, …: its maximum is then taken along a vectorised axis.
-    """
-    grouped = scores.view(len(scores), -1, n_groups)
-    if n_groups > width:
-        groups = grouped.amax(dim=1).topk(width, dim=1, sorted=False).indices  # (n, width)
-        size = grouped.shape[1]
-        columns = groups[:, None, :] + n_groups * torch.arange(size)[None, :, None]  # (n, group, width)
-        columns = columns.reshape(len(scores), -1)
-        values = scores.gather(1, columns)
-        best = values.topk(width, dim=1, sorted=False)
-        return columns.gather(1, best.indices), best.values
-    best = scores.topk(min(width, scores.shape[1]), dim=1, sorted=False)
-    return best.indices, best.values
-
-
-def _group_size(n_items: int, width: int) -> int:
-    """About the size that balances the number of groups against the values in the chosen ones."""
-    return int(np.clip(2 ** round(np.log2(max(n_items / width, 1.0)) / 2), 1, 64))
 
 
 def _decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:
@@ -265,33 +154,10 @@ def _possible_winners(gallery: FloatArray, query: FloatArray, limit: float, allo
     Reached when the margin was too small, for example with many copies of one image.
     """
     parts = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(gallery), _CHUNK_ITEMS):
-        scores = gallery[start : start + _CHUNK_ITEMS] @ query
-        parts.append(start + np.flatnonzero((scores >= limit) & allowed[start : start + _CHUNK_ITEMS]))
+    for start in range(0, len(gallery), CHUNK_ITEMS):
+        scores = gallery[start : start + CHUNK_ITEMS] @ query
+        parts.append(start + np.flatnonzero((scores >= limit) & allowed[start : start + CHUNK_ITEMS]))
     return np.concatenate(parts)
-
-
-def _error_bounds(queries: FloatArray, gallery: FloatArray) -> ScoreArray:
-    """(n_queries,) bound on |float32 score - exact score|, for any order of summation.
-
-    Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5: n·u / (1 - n·u) · |x|·|y|.
-    """
-    largest = 0.0
-    for start in range(0, len(gallery), _CHUNK_ITEMS):
-        norms = _finite_norms(gallery[start : start + _CHUNK_ITEMS], name="gallery", first=start)
-        largest = max(largest, float(norms.max()))
-    relative = (queries.shape[1] + 1) * 2.0**-24
-    largest *= relative / (1.0 - relative)
-    bounds: ScoreArray = largest * _finite_norms(queries, name="queries", first=0)
-    return bounds
-
-
-def _finite_norms(rows: FloatArray, *, name: str, first: int) -> ScoreArray:
-    squares: ScoreArray = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    if not np.isfinite(squares).all():
-        row = first + int(np.flatnonzero(~np.isfinite(squares))[0])
-        raise IntegrityError(f"{name}: row {row} holds NaN or infinity; embed it again")
-    return np.sqrt(squares)
 
 
 def _without_repeats(masks: Mapping[str, BoolArray]) -> tuple[dict[str, BoolArray], dict[str, str]]:

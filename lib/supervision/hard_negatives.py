@@ -17,7 +17,8 @@ import pandas as pd
 from lib.artifacts import FloatArray
 from lib.embeddings import Embeddings
 from lib.params import ATTRIBUTES, Mine
-from lib.retrieval.search import ScoreArray, TopK, exact_top_k
+from lib.retrieval.scores import ScoreArray
+from lib.retrieval.search import TopK, exact_top_k
 from lib.supervision.codes import (
     STRONG_EQUAL,
     BoolArray,

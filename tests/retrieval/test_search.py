@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.errors import ConfigError, IntegrityError
-from lib.retrieval import search
-from lib.retrieval.search import exact_top_k, pair_scores
+from lib.retrieval import scores, search
+from lib.retrieval.scores import pair_scores
+from lib.retrieval.search import exact_top_k
 
 
 def unit_rows(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
@@ -100,9 +101,10 @@ def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     products = rng.integers(0, 50, 700), rng.integers(0, 50, 40)
     arguments = {"k": 7, "gallery_products": products[0], "query_products": products[1]}
     whole = exact_top_k(queries, gallery, **arguments)["all"]
-    monkeypatch.setattr(search, "_CHUNK_ITEMS", 64)
+    for module in (scores, search):
+        monkeypatch.setattr(module, "CHUNK_ITEMS", 64)
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
-    monkeypatch.setattr(search, "_PAIR_CELLS", 24)
+    monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
     chunked = exact_top_k(queries, gallery, **arguments)["all"]
     np.testing.assert_array_equal(whole.rows, chunked.rows)
     np.testing.assert_array_equal(whole.scores, chunked.scores)

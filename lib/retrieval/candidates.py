@@ -1,0 +1,89 @@
+"""Candidates of a search: the best so far by a fast score, and the items that a query may not return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lib.retrieval.scores import IntArray
+
+
+@dataclass
+class Candidates:
+    """The `width` best items so far by float32 score; every other item scored at most the last one."""
+
+    rows: IntArray
+    scores: npt.NDArray[np.float32]
+
+    @classmethod
+    def none(cls, n_queries: int, width: int) -> Candidates:
+        shape = (n_queries, width)
+        return cls(np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32))
+
+    def add(self, queries: slice, rows: torch.Tensor, scores: torch.Tensor) -> None:
+        """Merge (n, m) new candidates of a slice of queries and keep the best, in descending order."""
+        all_scores = torch.cat([torch.from_numpy(self.scores[queries]), scores], dim=1)
+        all_rows = torch.cat([torch.from_numpy(self.rows[queries]), rows], dim=1)
+        best = all_scores.topk(self.rows.shape[1], dim=1)
+        self.scores[queries] = best.values.numpy()
+        kept = all_rows.gather(1, best.indices).numpy()
+        self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, kept)
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Gallery rows grouped by product: those of query i are `rows[first[i] : last[i]]`."""
+
+    rows: IntArray
+    first: IntArray
+    last: IntArray
+
+    @classmethod
+    def of(cls, query_products: IntArray | None, gallery_products: IntArray | None) -> Excluded | None:
+        if query_products is None or gallery_products is None:
+            return None
+        rows = np.argsort(gallery_products, kind="stable")
+        codes = gallery_products[rows]
+        first = np.searchsorted(codes, query_products, side="left")
+        return cls(rows, first, np.searchsorted(codes, query_products, side="right"))
+
+    def of_query(self, query: int) -> IntArray:
+        """Gallery rows of a query's own product."""
+        return self.rows[self.first[query] : self.last[query]]
+
+    def cells(self, queries: range, items: range) -> tuple[IntArray, IntArray]:
+        """(query within `queries`, item within `items`) of every cell to leave out."""
+        counts = self.last[queries.start : queries.stop] - self.first[queries.start : queries.stop]
+        query = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        row = self.rows[self.first[queries.start + query] + place]
+        inside = (row >= items.start) & (row < items.stop)
+        return query[inside], row[inside] - items.start
+
+
+def best_of_groups(scores: torch.Tensor, *, n_groups: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `width` highest of (n, n_groups * group) scores, as columns and values, (n, <= width).
+
+    The `width` groups with the highest maxima hold `width` values that no value outside them exceeds, so
+    that a slow selection over a whole row becomes a fast maximum and a selection over a few groups. Group j
+    is the columns j, j + n_groups, …: its maximum is then taken along a vectorised axis.
+    """
+    grouped = scores.view(len(scores), -1, n_groups)
+    if n_groups > width:
+        groups = grouped.amax(dim=1).topk(width, dim=1, sorted=False).indices  # (n, width)
+        size = grouped.shape[1]
+        columns = groups[:, None, :] + n_groups * torch.arange(size)[None, :, None]  # (n, group, width)
+        columns = columns.reshape(len(scores), -1)
+        values = scores.gather(1, columns)
+        best = values.topk(width, dim=1, sorted=False)
+        return columns.gather(1, best.indices), best.values
+    best = scores.topk(min(width, scores.shape[1]), dim=1, sorted=False)
+    return best.indices, best.values
+
+
+def group_size(n_items: int, width: int) -> int:
+    """About the size that balances the number of groups against the values in the chosen ones."""
+    return int(np.clip(2 ** round(np.log2(max(n_items / width, 1.0)) / 2), 1, 64))
