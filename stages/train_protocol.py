@@ -8,7 +8,7 @@ from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
 from lib.params import Params
 from lib.report.plots import plot_training_curves
-from lib.training.history import last_checkpoint, summary
+from lib.training.history import best_epoch, last_checkpoint, summary
 from lib.training.loop import train
 
 
@@ -26,8 +26,9 @@ def run(args: argparse.Namespace, params: Params) -> str:
         out=args.out,
         resume=last_checkpoint(args.out) if args.resume else None,
     )
-    write_bytes(args.out / "train_curves.png", plot_training_curves(history))
-    return summary(history, params.train.validation)
+    rule = params.train.validation
+    write_bytes(args.out / "train_curves.png", plot_training_curves(history, chosen=best_epoch(history, rule)))
+    return summary(history, rule)
 
 
 if __name__ == "__main__":

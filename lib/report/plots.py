@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 INK, SOFT, FAINT = "#1d2430", "#5d6675", "#e3e7ec"
 TONES = {"rose": "#0a7d50", "fell": "#c0313c", "unchanged": "#5d6675"}
 LINES = ("#2459a8", "#c2571a", "#0a7d50", "#8a3ea8", "#a88a10", "#1795a5", "#c0313c", "#5d6675")
+MARKERS = ("o", "s", "^")
+UNSEEN = "unseen_"
+BAND = "#f3f5f8"
 _DPI = 130
 
 
@@ -27,11 +32,14 @@ class ShownRow(Protocol):
     @property
     def tone(self) -> str: ...
     @property
-    def verdict(self) -> str: ...
+    def target_met(self) -> bool | None: ...
 
 
 def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[str, float]) -> bytes:
     """Levels on the left (baseline to protocol), paired deltas with their intervals on the right.
+
+    The `known_` and the `unseen_` rows stand on bands; a delta whose interval includes zero is
+    hollow and its number grey, whichever way it points.
 
     Args:
         rows: in the order to show, from the top; none gives a picture that says so.
@@ -41,29 +49,42 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
     Returns:
         PNG bytes without metadata.
     """
-    figure = Figure(figsize=(11.5, 1.9 + 0.34 * max(len(rows), 3)), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(12.5, 1.9 + 0.34 * max(len(rows), 3)), dpi=_DPI, facecolor="white")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows), 0, -1)
+    banded = _every_other_block([row.name for row in rows])
     for y, row in zip(places, rows, strict=True):
         colour = TONES[row.tone]
         value = {name: 100 * number for name, number in row.numbers.items()}
+        if banded[row.name]:
+            for axes in (left, right):
+                axes.axhspan(y - 0.5, y + 0.5, color=BAND, lw=0, zorder=0)
         left.plot([value["chance"]] * 2, [y - 0.3, y + 0.3], color=SOFT, lw=1.6)
         left.plot([value["ceiling"]] * 2, [y - 0.3, y + 0.3], color=INK, lw=2.2)
         left.plot([value["baseline"], value["protocol"]], [y, y], color=colour, lw=2.4, alpha=0.55)
         left.plot(value["baseline"], y, "o", ms=7, mfc="white", mec=INK, mew=1.5)
         left.plot(value["protocol"], y, "o", ms=7, color=colour)
+        unsure = value["delta_low"] <= 0 <= value["delta_high"]
         right.plot([value["delta_low"], value["delta_high"]], [y, y], color=colour, lw=2.4, alpha=0.55)
-        right.plot(value["delta"], y, "o", ms=6, color=colour)
+        right.plot(value["delta"], y, "o", ms=6, mec=colour, mew=1.6, mfc="white" if unsure else colour)
         if row.name in targets:
             right.plot(targets[row.name], y, marker="|", ms=12, mew=2.2, color=LINES[0])
-        right.annotate(
-            f"{value['delta']:+.1f}",
-            (1.01, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-            color=colour,
-        )
+        for points, text, ink in (
+            (42, f"{value['delta']:+.1f}", SOFT if unsure else colour),
+            (122, f"[{value['delta_low']:+.1f}, {value['delta_high']:+.1f}]", SOFT),
+            (164, {True: "met", False: "missed", None: ""}[row.target_met], LINES[0]),
+        ):
+            right.annotate(
+                text.replace("-", "\N{MINUS SIGN}"),
+                (1, y),
+                xycoords=("axes fraction", "data"),
+                xytext=(points, 0),
+                textcoords="offset points",
+                va="center",
+                ha="right",
+                fontsize=9,
+                color=ink,
+            )
     left.set_yticks(list(places), [f"{row.name}   n {int(row.numbers['n_queries'])}" for row in rows], fontsize=9)
     left.set_ylim(0.3, len(rows) + 0.7)
     left.set_xlim(-2, 102)
@@ -76,47 +97,85 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
         left.text(0.5, 0.5, "no row could be computed", transform=left.transAxes, ha="center", color=SOFT)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     figure.legend(
-        handles=_scoreboard_legend(), loc="lower left", ncols=7, frameon=False, fontsize=8.5, labelcolor=INK
+        handles=_scoreboard_legend(), loc="lower left", ncols=8, frameon=False, fontsize=8.5, labelcolor=INK
     )
     figure.tight_layout(rect=(0, 0.045 if len(rows) > 10 else 0.07, 0.985, 1))
-    return _png(figure)
+    return png(figure)
 
 
-def plot_training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def plot_training_curves(rows: Sequence[Mapping[str, Any]], *, chosen: int | None = None) -> bytes:
     """Loss parts and validation metrics by epoch.
+
+    A row and its `unseen_` twin have one colour; the twin is dashed. Losses are drawn on a logarithmic axis, as long
+    as none is 0 or less: on a linear one only the total would be seen.
 
     Args:
         rows: of `train_log.jsonl`: `epoch`, `loss` (part -> value), `validation` (row -> fraction); other
             keys are not drawn. A part that some epochs lack is drawn where it is.
+        chosen: the epoch that was kept; marked in both panels.
 
     Returns:
         PNG bytes without metadata.
     """
     figure = Figure(figsize=(11.5, 4.6), dpi=_DPI, facecolor="white")
     losses, metrics = figure.subplots(1, 2)
-    _draw_curves(losses, rows, "loss", scale=1.0)
-    _draw_curves(metrics, rows, "validation", scale=100.0)
+    _draw_curves(losses, rows, "loss", scale=1.0, chosen=chosen)
+    _draw_curves(metrics, rows, "validation", scale=100.0, chosen=chosen)
     losses.set_title("Training loss", loc="left", fontsize=11, fontweight="bold", color=INK)
     metrics.set_title("Validation, points", loc="left", fontsize=11, fontweight="bold", color=INK)
+    values = [value for row in rows for value in row.get("loss", {}).values()]
+    if values and min(values) > 0:
+        losses.set_yscale("log")
+        losses.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        losses.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        losses.yaxis.set_minor_locator(NullLocator())
     for axes in (losses, metrics):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _clean(axes, grid="y")
     figure.tight_layout()
-    return _png(figure)
+    return png(figure)
 
 
-def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, *, scale: float) -> None:
+def _draw_curves(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, *, scale: float, chosen: int | None
+) -> None:
     names = sorted({name for row in rows for name in row.get(key, {})})
-    for place, name in enumerate(names):
+    if not names:
+        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=SOFT)
+        return
+    families = sorted({name.removeprefix(UNSEEN) for name in names})
+    colours = {name: LINES[place % len(LINES)] for place, name in enumerate(families)}
+    markers = {name: MARKERS[place // len(LINES) % len(MARKERS)] for place, name in enumerate(families)}
+    for name in names:
         points = [(row["epoch"], scale * row[key][name]) for row in rows if name in row.get(key, {})]
         epochs, values = zip(*points, strict=True)
-        style = "-" if place < len(LINES) else "--"
-        axes.plot(epochs, values, style, marker="o", ms=3.5, lw=1.8, color=LINES[place % len(LINES)], label=name)
-    if names:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5, labelcolor=INK)
-    else:
-        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=SOFT)
+        family, style = name.removeprefix(UNSEEN), "--" if name.startswith(UNSEEN) else "-"
+        axes.plot(epochs, values, style, marker=markers[family], ms=3.5, lw=1.8, color=colours[family])
+    handles = [Line2D([], [], marker=markers[name], ms=3.5, color=colours[name], label=name) for name in families]
+    if chosen is not None:
+        handles.append(Line2D([], [], color=SOFT, lw=1, ls=":", label="epoch kept"))
+    if any(name.startswith(UNSEEN) for name in names):
+        handles += [
+            Line2D([], [], color=SOFT, ls="-", label="gallery: train split"),
+            Line2D([], [], color=SOFT, ls="--", label=f"{UNSEEN}…: nothing in\nit was trained on"),
+        ]
+    if chosen is not None:
+        axes.axvline(chosen, color=SOFT, lw=1, ls=":", zorder=0)
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5, labelcolor=INK
+    )
+
+
+def _every_other_block(names: Sequence[str]) -> dict[str, bool]:
+    """Whether a row stands on a band: those of `known_` and `unseen_`, and what lies between them, take turns.
+
+    >>> _every_other_block(["neckline@10", "known_neckline@10", "denim@10", "unseen_neckline@10"])
+    {'neckline@10': False, 'known_neckline@10': True, 'denim@10': False, 'unseen_neckline@10': True}
+    """
+    prefixes = [next((p for p in ("known_", UNSEEN) if name.startswith(p)), "") for name in names]
+    turns = accumulate(here != before for before, here in pairwise(["", *prefixes]))
+    return {name: turn % 2 == 1 for name, turn in zip(names, turns, strict=True)}
 
 
 def _clean(axes: Axes, *, grid: str) -> None:
@@ -140,13 +199,15 @@ def _scoreboard_legend() -> list[Line2D]:
         dot("baseline", "white", INK),
         dot("protocol, rose", TONES["rose"], TONES["rose"]),
         dot("protocol, fell", TONES["fell"], TONES["fell"]),
+        dot("interval includes zero", "white", SOFT),
         tick("chance", SOFT),
         tick("ceiling", INK),
         tick("target", LINES[0]),
     ]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """PNG bytes of a figure: the same for the same picture."""
     FigureCanvasAgg(figure)
     stream = io.BytesIO()
     # matplotlib would write its version; nothing but the picture may decide the bytes.

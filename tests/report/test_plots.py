@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.report.plots import TONES, plot_scoreboard, plot_training_curves
+from lib.report.plots import BAND, LINES, TONES, plot_scoreboard, plot_training_curves
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Row:
     name: str
     numbers: dict[str, float]
     tone: str
-    verdict: str = ""
+    target_met: bool | None = None
 
 
 def row(name: str, baseline: float, protocol: float) -> Row:
@@ -62,3 +62,38 @@ def test_training_curves() -> None:
     assert plot_training_curves(log) != plot_training_curves(log[:2])
     for short in ([], log[:1]):
         assert pixels(plot_training_curves(short)).std() > 0
+
+
+def test_a_delta_whose_interval_includes_zero_is_hollow() -> None:
+    sure, unsure = row("neckline@10", 0.2, 0.4), row("neckline@10", 0.2, 0.4)
+    unsure.numbers["delta_low"] = -0.01
+    sure.numbers["delta_low"] = 0.01  # as wide an interval, nearly
+    drawn = [count(pixels(plot_scoreboard([r], title="t", targets={})), TONES["rose"]) for r in (sure, unsure)]
+    assert drawn[0] > 1.2 * drawn[1]
+
+
+def test_known_and_unseen_rows_stand_on_bands() -> None:
+    names = ("color@10", "known_color@10", "denim@10", "unseen_color@10")
+    band = [count(pixels(plot_scoreboard([row(n, 0.2, 0.4) for n in names[:i]], title="t", targets={})), BAND)
+            for i in range(1, 5)]  # fmt: skip
+    assert band[0] == 0 and band[1] > 0 and band[3] > band[2] > 0
+
+
+def test_an_unseen_twin_has_its_rows_colour() -> None:
+    def lines_of(*names: str) -> list[int]:
+        log = [{"epoch": e, "loss": {}, "validation": dict.fromkeys(names, 0.1 * e)} for e in range(5)]
+        picture = pixels(plot_training_curves(log))
+        return [count(picture, colour) for colour in LINES[:2]]
+
+    twins, strangers = lines_of("color@10", "unseen_color@10"), lines_of("color@10", "neckline@10")
+    assert twins[0] > 0 and twins[1] == 0
+    assert strangers[0] > 0 and strangers[1] > 0
+    solid, dashed = lines_of("color@10")[0], lines_of("unseen_color@10")[0]
+    assert 0 < dashed < 0.95 * solid
+
+
+def test_losses_of_zero_are_drawn_too() -> None:
+    log = [{"epoch": e, "loss": {"total": 2.0 - e, "identity": 0.0}, "validation": {}} for e in range(2)]
+    picture = pixels(plot_training_curves(log))
+    assert count(picture, LINES[0]) > 0 and count(picture, LINES[1]) > 0
+    assert plot_training_curves(log, chosen=1) != plot_training_curves(log)
