@@ -31,8 +31,15 @@ def run(args: argparse.Namespace, params: Params) -> str:
     changes = find_all_changes(baseline.per_query, protocol.per_query, items)
     rng = np.random.default_rng(params.scoreboard.bootstrap.seed)
     chosen = choose_changes(changes[label], count=params.scoreboard.changes_shown, rng=rng)
-    images = read_images(args.images, shown_items(chosen))
-    write_text(args.out / "changes.html", changes_page(changes, chosen, label=label, items=items, images=images))
+    page = changes_page(
+        changes,
+        chosen,
+        label=label,
+        items=items,
+        images=read_images(args.images, shown_items(chosen)),
+        pattern_only=params.data.pattern_only_categories,
+    )
+    write_text(args.out / "changes.html", page)
     return summary
 
 

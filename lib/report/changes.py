@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.report.cards import Card, Deck, make_deck
+from lib.report.cards import Deck, make_deck
 from lib.report.page import LABELS, render, thumbnails
 
 SPLIT, MODE = "test", "image_to_image"
@@ -91,6 +91,7 @@ def changes_page(
     label: str,
     items: pd.DataFrame,
     images: Mapping[str, bytes],
+    pattern_only: Sequence[str],
 ) -> str:
     """The page as HTML.
 
@@ -100,22 +101,28 @@ def changes_page(
         label: that of `chosen`.
         items: a row per item with `item_id`, `text` and the label columns.
         images: encoded pictures of `shown_items`.
+        pattern_only: categories that say nothing about the category.
     """
-    deck = make_deck(items[items["item_id"].isin(set(shown_items(chosen)))], thumbnails(images))
-    sections = []
-    for kind, note in KINDS.items():
-        part = chosen[chosen["kind"] == kind]
-        total = int((counts[label]["kind"] == kind).sum())
-        cards = [_card(row, deck, label) for _, row in part.iterrows()]
-        sections.append({"name": f"{label}: {kind}", "note": f"{len(cards)} of {total}; {note}", "cards": cards})
+    deck = make_deck(items, shown_items(chosen), thumbnails(images), pattern_only=pattern_only)
     values = {
         "title": "What the protocol model changed",
-        "subtitle": "Test queries: the baseline's results above, the protocol model's below; first ones outlined.",
-        "counts": [_count_row(name, changes) for name, changes in counts.items()],
-        "sections": sections,
-        "legend_labels": list(LABELS),
+        "label": label,
+        "shown": SHOWN,
+        "counts": [_count_row(name, changes) for name, changes in counts.items() if len(changes)],
+        "unknown": [name for name, changes in counts.items() if not len(changes)],
+        "sections": [_section(kind, counts[label], chosen, deck, label) for kind in KINDS],
     }
     return render(TEMPLATE, values)
+
+
+def _section(kind: str, changes: pd.DataFrame, chosen: pd.DataFrame, deck: Deck, label: str) -> dict[str, Any]:
+    part = chosen[chosen["kind"] == kind]
+    return {
+        "name": kind,
+        "note": KINDS[kind],
+        "total": int((changes["kind"] == kind).sum()),
+        "cards": [_card(row, deck, label) for _, row in part.iterrows()],
+    }
 
 
 def _count_row(label: str, changes: pd.DataFrame) -> dict[str, Any]:
@@ -127,35 +134,22 @@ def _count_row(label: str, changes: pd.DataFrame) -> dict[str, Any]:
 def _card(change: pd.Series, deck: Deck, label: str) -> dict[str, Any]:
     query_id = str(change["query_id"])
     sides: list[dict[str, Any]] = []
-    first: dict[str, str] = {}
     for name in ("baseline", "protocol"):
-        pairs = list(zip(change[f"{name}_ids"], change[f"{name}_scores"], strict=True))[:SHOWN]
-        results = [deck.result(item_id, query_id, float(score)) for item_id, score in pairs]
-        hits = f"{change[f'{name}_hits']} of {len(change[f'{name}_ids'])}"
-        sides.append({"name": name, "hits": hits, "results": results})
-        first[name] = _value(results, label)
-    return {
-        "verdict": _verdict(str(change["kind"]), first, str(deck.items.at[query_id, LABELS[label]])),
-        "text": deck.text(query_id),
-        "query": deck.query(query_id),
-        "sides": sides,
-    }
+        ids, scores = list(change[f"{name}_ids"]), list(change[f"{name}_scores"])
+        compared = deck.compare(query_id, ids[:SHOWN], scores[:SHOWN])
+        sides.append({"name": name, "hits": int(change[f"{name}_hits"]), "n": len(ids), "compared": compared})
+    return {"moves": _moves(change, deck, query_id, label), "query": sides[0]["compared"].query, "sides": sides}
 
 
-def _value(results: list[Card], label: str) -> str:
-    """What the first result shows for a label that the query has."""
-    for chip in results[0].chips if results else ():
-        if chip.label == label and chip.kind != "unknown":
-            return chip.value
-    return f"one of unknown {label}"
-
-
-def _verdict(kind: str, first: Mapping[str, str], own: str) -> str:
-    """One sentence that names the confuser."""
-    if kind == "fixed":
-        return f"Fixed: {first['baseline']} lost to {own}."
-    if kind == "broken":
-        return f"Broken: {first['protocol']} won over {own}."
-    if kind == "still wrong":
-        return f"Still wrong: {first['baseline']}, then {first['protocol']}, for {own}."
-    return f"Still right: {own}."
+def _moves(change: pd.Series, deck: Deck, query_id: str, label: str) -> list[dict[str, Any]]:
+    """Where the first result of each model stood in the other's ranking: the confuser and who took its place."""
+    ids = {name: list(change[f"{name}_ids"]) for name in ("baseline", "protocol")}
+    first = dict.fromkeys(found[0] for found in ids.values() if found)
+    moves = []
+    for item_id in first:
+        mark = deck.compare(query_id, [item_id], [0.0]).mark(0, label)
+        ranks = {name: found.index(item_id) + 1 if item_id in found else 0 for name, found in ids.items()}
+        beyond = {name: len(found) for name, found in ids.items()}
+        right = mark.kind == "hit"
+        moves.append({"id": item_id, "mark": mark, "right": right, "ranks": ranks, "beyond": beyond})
+    return moves

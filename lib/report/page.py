@@ -16,8 +16,10 @@ from markupsafe import Markup
 from PIL import Image
 
 LAYOUT = "page.html.j2"
-THUMBNAIL_SIDE = 96
-"""Pixels of the longer side."""
+THUMBNAIL_SIDE = 128
+"""Pixels of the longer side: more than is shown, for screens of several pixels per point."""
+TEXT_LENGTH = 240
+"""Characters of an item's text that a page shows: a shop's description can be a page of its own."""
 _QUALITY = 82
 
 LABELS = {
@@ -41,6 +43,16 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(values, layout=LAYOUT) + "\n"
+
+
+def shorten(text: str) -> str:
+    """At most `TEXT_LENGTH` characters of a text, on one line; what is left out is marked.
+
+    >>> shorten("a  shirt\\n in blue")
+    'a shirt in blue'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= TEXT_LENGTH else line[: TEXT_LENGTH - 1].rstrip() + "…"
 
 
 def thumbnails(images: Mapping[str, bytes], *, side: int = THUMBNAIL_SIDE) -> dict[str, Markup]:
