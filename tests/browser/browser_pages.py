@@ -1,0 +1,39 @@
+"""The pages that the browser opens, built from `hostile`. A new page is one more line in `PAGES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from hostile import LABELS, catalogue, per_query, picture
+
+from lib.report import changes, gallery
+
+
+def gallery_html() -> str:
+    items, found = catalogue(), per_query(catalogue(), seed=0)
+    numbers = {"value": 0.4, "low": 0.3, "high": 1.0, "n_queries": 12345, "chance": 0.0, "ceiling": 1.0}
+    metrics = {
+        "test": {"image_to_image": {f"known_{label}@10": numbers for label in LABELS}},
+        "skipped": {"test": {"image_to_image": {"recall@10": "no query's product has an item in the gallery"}}},
+    }
+    chosen = gallery.choose_queries(found, count=6, rng=np.random.default_rng(0))
+    images = {item_id: picture(place) for place, item_id in enumerate(items["item_id"]) if place % 7}
+    return gallery.gallery_page(
+        chosen, name="baseline", per_query=found, metrics=metrics, items=items, images=images, pattern_only=()
+    )
+
+
+def changes_html() -> str:
+    items = catalogue()
+    tables = [per_query(items, seed=seed) for seed in (0, 1)]
+    found = changes.find_all_changes(*tables, items)
+    chosen = changes.choose_changes(found["sleeve"], count=3, rng=np.random.default_rng(0))
+    images = {item_id: picture(place) for place, item_id in enumerate(items["item_id"])}
+    return changes.changes_page(found, chosen, label="sleeve", items=items, images=images, pattern_only=())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "gallery": gallery_html,
+    "changes": changes_html,
+}
