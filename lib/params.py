@@ -32,6 +32,7 @@ from lib.sections import (
     Columns,
     Data,
     Embed,
+    EmbeddingMap,
     Evaluate,
     Groups,
     Head,
@@ -66,6 +67,7 @@ __all__ = [
     "Columns",
     "Data",
     "Embed",
+    "EmbeddingMap",
     "Evaluate",
     "Groups",
     "Head",
@@ -105,6 +107,7 @@ class Params(Section):
     pairs: Pairs
     train: Train
     scoreboard: Scoreboard
+    embedding_map: EmbeddingMap
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:

@@ -296,3 +296,11 @@ class Scoreboard(Section):
     targets: tuple[Target, ...]
     bootstrap: Bootstrap
     changes_shown: Annotated[int, Field(ge=0)]
+
+
+class EmbeddingMap(Section):
+    """The map of both models' embeddings."""
+
+    items: Annotated[int, Field(ge=0, le=3000)]
+    perplexity: Annotated[float, Field(gt=1)]
+    seed: int
