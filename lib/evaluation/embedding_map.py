@@ -135,6 +135,8 @@ def map_embeddings(
 def _components(images: FloatArray) -> Places:
     """(n, at most 50) principal components; the solver that draws no random numbers."""
     count = min(COMPONENTS, len(images) - 1, images.shape[1])
+    if (images == images[0]).all():  # a collapsed model: scikit-learn would divide by its variance
+        return np.zeros((len(images), max(count, 2)))
     found: Places = PCA(count, svd_solver="full").fit_transform(np.asarray(images, dtype=np.float64))
     return found if count > 1 else np.pad(found, ((0, 0), (0, 1)))
 

@@ -80,7 +80,8 @@ def plot_map(items: pd.DataFrame, maps: Mapping[str, DrawnMap], figures: Mapping
             borderpad=0,
         )
     title = (
-        f"{figures['n_items']} test images by t-SNE. Kept: nearest 10 of the embedding that are nearest on the map."
+        f"{figures['n_items']} test images, each model's embeddings by t-SNE. Kept: of the ten nearest by the embedding, "
+        "those among the ten nearest on the map."
     )
     figure.suptitle(
         title, x=0.01, y=1 - 0.12 / height, va="top", ha="left", fontsize=11, fontweight="bold", color=INK

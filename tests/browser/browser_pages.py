@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from hostile import LABELS, catalogue, per_query, picture
 
 from lib.report import changes, gallery
+from lib.report.map_page import map_page
 
 
 def gallery_html() -> str:
@@ -33,7 +35,31 @@ def changes_html() -> str:
     return changes.changes_page(found, chosen, label="sleeve", items=items, images=images, pattern_only=())
 
 
+@dataclass(frozen=True)
+class Drawn:
+    places: np.ndarray
+    neighbours: np.ndarray
+
+
+def map_html() -> str:
+    items = catalogue(60)
+    rng = np.random.default_rng(0)
+    maps = {
+        name: Drawn(rng.random((60, 2)), np.stack([rng.permutation(60)[:10] for _ in range(60)]))
+        for name in ("baseline", "protocol")
+    }
+    share = {"embedding": 1.0, "map": 0.0}
+    figures = {
+        "n_items": 60,
+        "models": {name: {"trustworthiness": 0.987, "neighbours_kept": 1.0} for name in maps},
+        "labels": {label: {"n_items": 12345, "chance": 0.1} | dict.fromkeys(maps, share) for label in LABELS},
+    }
+    texts = dict(zip(items["item_id"], items["text"], strict=True))
+    return map_page(items, maps, figures, texts=texts, images=[picture(place) for place in range(60)])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "gallery": gallery_html,
     "changes": changes_html,
+    "embedding map": map_html,
 }

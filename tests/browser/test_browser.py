@@ -102,3 +102,47 @@ def test_the_inspection_sees_requests_and_controls_that_hide_from_the_keyboard(
     opened.show(write(tmp_path, f"<!DOCTYPE html><html lang='en'><body>{markup}</body></html>"))
     assert any("example.invalid" in one for one in opened.complaints)
     assert any("cannot be seen" in one for one in faults_by_keyboard(opened.page))
+
+
+def test_the_map_answers_pointer_and_keyboard(opened: Opened, tmp_path: Path) -> None:
+    from inspection import faults_of
+
+    page = opened.page
+    opened.show(write(tmp_path, built("embedding map")))
+    canvas, about = page.locator("canvas.map").first, page.locator("#about")
+    assert "No item chosen" in about.inner_text()
+    before = canvas.evaluate("(n) => n.toDataURL()")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    first = about.locator("h3").first.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert about.locator("h3").first.inner_text() != first
+    assert "of 10 have its" in about.inner_text() or "not known" in about.inner_text()
+    assert about.locator("canvas").count() == 3
+    assert canvas.evaluate("(n) => n.toDataURL()") != before, "rings"
+    page.locator("input[value=category]").check()
+    page.locator("#pictures").check()
+    dots = canvas.evaluate("(n) => n.toDataURL()")
+    page.locator("#values button").first.click()
+    assert page.locator("#values button").first.get_attribute("aria-pressed") == "true"
+    assert canvas.evaluate("(n) => n.toDataURL()") != dots, "the other values fade"
+    assert faults_of(page) == []
+    canvas.focus()
+    page.keyboard.press("Escape")
+    assert "No item chosen" in about.inner_text()
+    # where the first item lies, by the page's own reckoning: a click there chooses it and keeps it
+    x, y = page.evaluate("() => at(canvases[0], 0)")
+    canvas.click(position={"x": x, "y": y})
+    assert about.locator("h3").first.inner_text()
+    page.mouse.move(1, 1)
+    assert "No item chosen" not in about.inner_text()
+    about.get_by_role("button", name="close").click()
+    assert "No item chosen" in about.inner_text()
+    assert opened.complaints == []
+
+
+def test_only_the_maps_own_script_may_run(opened: Opened, tmp_path: Path) -> None:
+    injected = built("embedding map").replace("<h1>", f"<script>{INJECTION}</script><h1>")
+    opened.show(write(tmp_path, injected))
+    assert opened.page.evaluate("() => window.injected") is None
+    assert any("Content Security Policy" in one for one in opened.complaints)

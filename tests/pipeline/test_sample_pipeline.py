@@ -17,7 +17,7 @@ from workspace import Workspace
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ALL = {n for n, s in PIPELINE.items() if "matrix" not in s} | {"evaluate@baseline", "evaluate@protocol"}
-AFTER_TRAINING = {"train_protocol", "embed_protocol", "evaluate@protocol", "scoreboard"}
+AFTER_TRAINING = {"train_protocol", "embed_protocol", "evaluate@protocol", "scoreboard", "embedding_map"}
 
 
 def test_every_stage_ran_and_left_its_outs(reproduced: Workspace) -> None:
@@ -154,7 +154,8 @@ def test_an_unknown_key_stops_the_run(reproduced: Workspace) -> None:
 
 def test_pages_show_no_foreign_asset(reproduced: Workspace) -> None:
     pages: list[Path] = sorted((reproduced.folder / "artifacts").rglob("*.html"))
-    assert {page.name for page in pages} == {"gallery.html", "changes.html", "grounding_audit.html"}
+    expected = {"gallery.html", "changes.html", "grounding_audit.html", "embedding_map.html"}
+    assert {page.name for page in pages} == expected
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert "Content-Security-Policy" in text and "http://" not in text and "https://" not in text

@@ -23,6 +23,7 @@ TINY: dict[str, Any] = {
     "pairs": {"n_pairs": 400},
     "train": {"epochs": 2, "head": {"hidden": 16}, "validation": {"gallery": 100, "queries": 40}},
     "scoreboard": {"bootstrap": {"resamples": 100}, "changes_shown": 2},
+    "embedding_map": {"items": 60},
 }
 
 

@@ -79,8 +79,12 @@ function describe() {
     about.append(element("p", "No item chosen.", {class: "soft"}));
     return;
   }
-  const own = element("div", "");
-  own.append(element("h3", data.ids[chosen], {dir: "auto"}));
+  const own = element("div", ""), close = element("button", "close", {type: "button"});
+  close.addEventListener("click", () => {
+    pinned = false;
+    choose(null);
+  });
+  own.append(close, element("h3", data.ids[chosen], {dir: "auto"}));
   own.append(strip([chosen], 2 * side, "Picture of " + data.ids[chosen]));
   own.append(element("p", data.texts[chosen], {dir: "auto", class: "small"}));
   const values = element("dl", "");
