@@ -46,10 +46,11 @@ def plot_map(items: pd.DataFrame, maps: Mapping[str, DrawnMap], figures: Mapping
         reason = figures.get("skipped", "no label is known")
         figure.text(0.5, 0.5, f"no map: {reason}", ha="center", va="center", color=SOFT)
         return _few_colours(png(figure))
-    width, height = 2.6 * len(labels) + 0.6, 2.95 * len(maps) + 2.8  # inches: legends of ten lines lie below
+    panels = 0.5 + 2.6 * len(labels)
+    width, height = max(panels + 0.1, 6.0), 2.95 * len(maps) + 2.8  # inches: legends of ten lines lie below
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     figure.subplots_adjust(
-        left=0.5 / width, right=1 - 0.1 / width, top=1 - 0.75 / height, bottom=2.2 / height, wspace=0.05, hspace=0.12
+        left=0.5 / width, right=panels / width, top=1 - 0.75 / height, bottom=2.2 / height, wspace=0.05, hspace=0.12
     )
     grid = figure.subplots(len(maps), len(labels), squeeze=False)
     for row, (name, drawn) in zip(grid, maps.items(), strict=True):
@@ -79,13 +80,10 @@ def plot_map(items: pd.DataFrame, maps: Mapping[str, DrawnMap], figures: Mapping
             handletextpad=0.2,
             borderpad=0,
         )
-    title = (
-        f"{figures['n_items']} test images, each model's embeddings by t-SNE. Kept: of the ten nearest by the embedding, "
-        "those among the ten nearest on the map."
-    )
-    figure.suptitle(
-        title, x=0.01, y=1 - 0.12 / height, va="top", ha="left", fontsize=11, fontweight="bold", color=INK
-    )
+    title = f"{figures['n_items']} test images, each model's embeddings by t-SNE"
+    figure.text(0.01, 1 - 0.12 / height, title, va="top", fontsize=11, fontweight="bold", color=INK)
+    note = "Kept: of the ten nearest by the embedding, those among the ten nearest on the map."
+    figure.text(0.01, 1 - 0.34 / height, note, va="top", fontsize=8.5, color=SOFT)
     return _few_colours(png(figure))
 
 
