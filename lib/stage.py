@@ -92,6 +92,8 @@ def pin_threads(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _end_with_parent() -> None:

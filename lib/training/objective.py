@@ -18,9 +18,9 @@ from lib.training.losses import (
     attribute_contrastive,
     identity_distance,
     image_text_contrastive,
-    known_difference,
     masked_cross_entropy,
     multi_positive_info_nce,
+    n_both_known,
     n_equal,
 )
 from lib.training.protocol_model import ProtocolModel
@@ -122,7 +122,8 @@ class BatchLoss:
         self.negative_weights = torch.cat([weights, torch.zeros(1)])[negative_kinds]
         self.positive_weights = torch.where(positive_kinds >= 0, weights[positive_kinds], self.negative_weights)
         names = sorted(data.codes)
-        self.codes = torch.stack([data.codes[name] for name in names], dim=1)  # (n, n_attributes)
+        # (n, n_attributes); half the size compares in half the time
+        self.codes = torch.stack([data.codes[name] for name in names], dim=1).to(torch.int32)
         self.names = names
         # what the classifiers learn: the value, the place after the last one for "has none", or -1
         self.targets = torch.stack(
@@ -133,6 +134,7 @@ class BatchLoss:
         self.category = names.index("category2") if "category2" in names else None
         designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
         self.designs = torch.tensor(designs, dtype=torch.int64)
+        self.others = torch.tensor([c for c in range(len(names)) if c not in designs], dtype=torch.int64)
 
     def __call__(self, model: ProtocolModel, batch: Tensor, *, dropout: torch.Generator | None) -> dict[str, Tensor]:
         """Loss parts of the examples numbered in `batch`, (size,) int64."""
@@ -148,13 +150,15 @@ class BatchLoss:
         parts = {}
         candidates = images[size:]
         roles = self._roles(items, batch, has_negative)
+        scores = images[:size] @ candidates.T
         if params.contrastive > 0:
-            logits = model.logit_scale * images[:size] @ candidates.T
-            parts["contrastive"] = params.contrastive * self._info_nce(logits, roles, batch)
+            parts["contrastive"] = params.contrastive * self._info_nce(model.logit_scale * scores, roles, batch)
         if params.fusion > 0:
             # only the weight learns here: the embeddings have their own losses
-            fused = model.fuse(images[:size].detach(), texts.detach())
-            logits = model.logit_scale.detach() * fused @ candidates.detach().T
+            with torch.no_grad():
+                cosines, of_texts = torch.linalg.vecdot(images[:size], texts), texts @ candidates.T
+            fused = model.fuse_scores(scores.detach(), of_texts, cosines)
+            logits = model.logit_scale.detach() * fused
             parts["fusion"] = params.fusion * self._info_nce(logits, roles, batch)
         if params.image_text > 0:
             captions = data.captions[anchors]
@@ -201,9 +205,11 @@ class BatchLoss:
         own_negative = torch.zeros_like(own_positive)
         own_negative[rows[has_negative], size + torch.arange(int(has_negative.sum()))] = True
         codes, others = self.codes[anchors], self.codes[candidates]
-        different = known_difference(codes, others)
+        equal_designs = n_equal(codes[:, self.designs], others[:, self.designs])
+        equal = equal_designs + n_equal(codes[:, self.others], others[:, self.others])
+        different = n_both_known(codes, others) > equal
         other_product = self.data.products[anchors][:, None] != self.data.products[candidates][None, :]
-        strong = ~different & (n_equal(codes[:, self.designs], others[:, self.designs]) >= STRONG_EQUAL)
+        strong = ~different & (equal_designs >= STRONG_EQUAL)
         if self.category is not None:
             category, other = codes[:, self.category], others[:, self.category]
             strong &= (category[:, None] == other[None, :]) & (category >= 0)[:, None]

@@ -144,9 +144,21 @@ class ProtocolModel(nn.Module):
         logits = list(head(x, dropout).split(self.attribute_sizes, dim=1))
         return x + self.interpolation * self.prototypes(logits), logits
 
-    def fuse(self, images: Tensor, texts: Tensor) -> Tensor:
-        """(n, dim) unit rows of queries that have an image and a text."""
-        return F.normalize(self.image_weight * images + (1.0 - self.image_weight) * texts, dim=1)
+    def fuse_scores(self, of_images: Tensor, of_texts: Tensor, cosines: Tensor) -> Tensor:
+        """Scores of queries that have an image and a text: those of `weight * image + (1 - weight) * text`, unit rows.
+
+        Args:
+            of_images: (n, n_items) scores of the queries' images, unit rows.
+            of_texts: (n, n_items) scores of their texts, unit rows.
+            cosines: (n,) score of each query's image and text; the fused row's length follows from it.
+
+        Returns:
+            (n, n_items).
+        """
+        image, text = self.image_weight, 1.0 - self.image_weight
+        squared = image**2 + text**2 + 2.0 * image * text * cosines
+        lengths = squared.clamp(min=1e-12).sqrt()  # opposite embeddings of equal weight cancel out
+        return (image / lengths)[:, None] * of_images + (text / lengths)[:, None] * of_texts
 
     def encode_image_numpy(self, x: FloatArray) -> FloatArray:
         """Apply the image head to baseline embeddings.

@@ -210,7 +210,10 @@ def _arrange(
     drawn: IntArray, spare: IntArray, capped: BoolArray, max_shares: Sequence[float], *, batch_size: int
 ) -> list[IntArray]:
     """Cut draws into batches that respect every cap; see `BalancedBatches`."""
-    groups = [np.flatnonzero(capped[:, example]).tolist() for example in range(capped.shape[1])]
+    groups: list[list[int]] = [[] for _ in range(capped.shape[1])]
+    for group, inside in enumerate(capped):
+        for example in np.flatnonzero(inside).tolist():
+            groups[example].append(group)
     waiting: list[int] = []
     coming = iter(drawn.tolist())
     replacements = iter(spare.tolist())

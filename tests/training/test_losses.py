@@ -16,9 +16,9 @@ from lib.training.losses import (
     attribute_contrastive,
     identity_distance,
     image_text_contrastive,
-    known_difference,
     masked_cross_entropy,
     multi_positive_info_nce,
+    n_both_known,
     n_equal,
 )
 
@@ -159,8 +159,9 @@ def test_identity_distance() -> None:
     assert identity_distance(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), x).item() == 0.5
 
 
-def test_known_difference_and_n_equal() -> None:
+def test_n_equal_and_n_both_known() -> None:
     rows = torch.tensor([[0, 1, -1], [-1, -1, -1]])
     columns = torch.tensor([[0, -1, 2], [0, 2, 2], [0, 1, -1]])
-    assert known_difference(rows, columns).tolist() == [[False, True, False], [False, False, False]]
     assert n_equal(rows, columns).tolist() == [[1, 1, 2], [0, 0, 0]]
+    assert n_both_known(rows, columns).tolist() == [[1, 2, 2], [0, 0, 0]]
+    assert n_equal(rows[:, :0], columns[:, :0]).tolist() == [[0, 0, 0], [0, 0, 0]]

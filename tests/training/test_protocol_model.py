@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_training import BACKBONE, unit
+from torch.nn import functional as F
 
 from lib.artifacts import write_torch
 from lib.errors import IntegrityError
@@ -63,6 +64,20 @@ def test_inference_agrees_with_the_training_face(kind: str) -> None:
     assert np.allclose(model.encode_image_numpy(x), expected, atol=1e-6)
     dropped, _ = model.encode_images(torch.from_numpy(x), torch.Generator().manual_seed(0))
     assert not np.allclose(dropped.detach().numpy(), expected, atol=1e-6)
+
+
+def test_fused_scores_are_those_of_fused_queries() -> None:
+    model = model_of()
+    images, texts, items = (torch.from_numpy(rows(7, seed)) for seed in range(3))
+    texts[0] = -images[0]  # nothing is left of them at equal weights
+    with torch.no_grad():
+        model.fusion_logit.fill_(0.4)
+        weight = model.image_weight
+        fused = F.normalize(weight * images + (1.0 - weight) * texts, dim=1)
+        found = model.fuse_scores(images @ items.T, texts @ items.T, (images * texts).sum(dim=1))
+        assert torch.allclose(found, fused @ items.T, atol=1e-6)
+        model.fusion_logit.fill_(0.0)
+        assert torch.isfinite(model.fuse_scores(images @ items.T, texts @ items.T, (images * texts).sum(dim=1))).all()
 
 
 def test_unit_rows_is_idempotent_and_refuses_zero() -> None:
