@@ -22,6 +22,9 @@ MIN_ITEMS = 20
 MAX_ITEMS = 6_000
 """Known train items used at most: 512 dimensions and 20 classes then take about two seconds on two cores."""
 _ITERATIONS = 300
+_TOLERANCE = 1e-3
+"""Of the gradient. With it and float32 a probe costs a third of a float64 one at 1e-4: on the drawn sample's six
+attributes accuracies differed by at most 0.3 points, by 0.05 on average; on four of real photographs by 0.3."""
 _INVERSE_PENALTY = 0.1  # for standardised inputs; weak enough to fit, strong enough for rare classes
 
 
@@ -75,18 +78,20 @@ def linear_probe(
     majority = classes[counts.argmax()]
     if len(rows) > MAX_ITEMS:
         rows = np.sort(rng.choice(rows, size=MAX_ITEMS, replace=False))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=_ITERATIONS))
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=_ITERATIONS, tol=_TOLERANCE)
+    )
     with warnings.catch_warnings():
         # Stopping early costs a little accuracy of a ceiling; the iterations bound the time instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(images[rows].astype(np.float64), values[rows])
+        probe.fit(np.asarray(images[rows], dtype=np.float32), values[rows])
     found = Probe({}, {})
     for split, (split_images, split_values) in held_out.items():
         known = np.flatnonzero(split_values >= 0)
         if not len(known):
             found.skipped[split] = "no query with a known value"
             continue
-        predicted = probe.predict(split_images[known].astype(np.float64))
+        predicted = probe.predict(np.asarray(split_images[known], dtype=np.float32))
         found.splits[split] = {
             "accuracy": float(np.mean(predicted == split_values[known])),
             "chance": float(np.mean(split_values[known] == majority)),
