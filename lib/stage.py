@@ -93,7 +93,7 @@ def pin_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _end_with_parent() -> None:

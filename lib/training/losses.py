@@ -49,8 +49,8 @@ def multi_positive_info_nce(
     kept = positives | negatives | ~has_positive[:, None]
     base = torch.zeros_like(shares) if column_log_weights is None else column_log_weights
     # what needs no gradient is prepared first: two passes over the logits remain, and two on the way back
-    denominator = torch.logsumexp(logits + base.masked_fill(~kept, float("-inf")), dim=1)
-    mean_positive = torch.linalg.vecdot(logits, shares / n_positives.clamp(min=1)[:, None])
+    denominator: Tensor = torch.logsumexp(logits + base.masked_fill(~kept, float("-inf")), dim=1)
+    mean_positive: Tensor = torch.linalg.vecdot(logits, shares / n_positives.clamp(min=1)[:, None])
     weights = has_positive.to(logits.dtype) if row_weights is None else row_weights * has_positive
     total = weights.sum()
     return (weights * (denominator - mean_positive)).sum() / total.clamp(min=torch.finfo(logits.dtype).tiny)
@@ -140,7 +140,8 @@ def identity_distance(outputs: Tensor, inputs: Tensor) -> Tensor:
         A scalar in [0, 2], 0 for the identity (the penalty of CLAP, Silva-Rodriguez et al. 2024, in its
         cosine form).
     """
-    return (1.0 - torch.linalg.vecdot(outputs, inputs)).mean()
+    cosines: Tensor = torch.linalg.vecdot(outputs, inputs)
+    return (1.0 - cosines).mean()
 
 
 def n_equal(rows: Tensor, columns: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class ProtocolModel(nn.Module):
         return x + self.interpolation * self.prototypes(logits), logits
 
     def fuse_scores(self, of_images: Tensor, of_texts: Tensor, cosines: Tensor) -> Tensor:
-        """Scores of queries that have an image and a text: those of `weight * image + (1 - weight) * text`, unit rows.
+        """Scores of queries that have an image and a text: of `weight * image + (1 - weight) * text` as a unit row.
 
         Args:
             of_images: (n, n_items) scores of the queries' images, unit rows.

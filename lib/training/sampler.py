@@ -212,8 +212,8 @@ def _arrange(
     """Cut draws into batches that respect every cap; see `BalancedBatches`."""
     groups: list[list[int]] = [[] for _ in range(capped.shape[1])]
     for group, inside in enumerate(capped):
-        for example in np.flatnonzero(inside).tolist():
-            groups[example].append(group)
+        for member in np.flatnonzero(inside).tolist():
+            groups[member].append(group)
     waiting: list[int] = []
     coming = iter(drawn.tolist())
     replacements = iter(spare.tolist())

@@ -60,13 +60,15 @@ class Canvas:
         turn = self.camera.turn
         if turn:
             # A quadratic shift moves the centre line but leaves the outline where it was, as turning does.
-            moved[:, 0] += turn * np.clip(1.0 - (moved[:, 0] / 0.62) ** 2, 0.0, 1.0)
+            moved[:, 0] += turn * np.maximum(1.0 - (moved[:, 0] / 0.62) ** 2, 0.0)
         moved -= (self.camera.cx, self.camera.cy)
         placed: Points = moved @ self._matrix.T + self.size / 2.0
         return placed
 
-    def _flat(self, points: Points) -> list[tuple[float, float]]:
-        return [(float(x), float(y)) for x, y in self.place(points)]
+    def _flat(self, points: Points) -> list[float]:
+        """Pixels of (n, 2) body units as Pillow reads them fastest: x, y, x, y, …"""
+        flat: list[float] = self.place(points).ravel().tolist()
+        return flat
 
     def shape(self, points: Points, colour: Rgb, alpha: float = 1.0) -> None:
         """Fill a polygon of body units with one colour, blended with opacity alpha in [0, 1]."""
@@ -86,12 +88,12 @@ class Canvas:
         dotted = np.column_stack([np.interp(marks, along, points[:, k]) for k in (0, 1)])
         pixels = max(1, round(width * self.camera.scale))
         flat = self._flat(dotted)
-        for k in range(0, 2 * count, 2):
-            self.pen.line([flat[k], flat[k + 1]], fill=(*colour, int(255 * alpha)), width=pixels)
+        for k in range(0, 4 * count, 4):
+            self.pen.line(flat[k : k + 4], fill=(*colour, int(255 * alpha)), width=pixels)
 
     def dot(self, x: float, y: float, radius: float, colour: Rgb, edge: Rgb | None = None) -> None:
         """Draw a round spot (a button, an eyelet) of `radius` units at a body point."""
-        ((px, py),) = self._flat(np.array([[x, y]]))
+        px, py = self._flat(np.array([[x, y]]))
         r = max(1.0, radius * self.camera.scale)
         self.pen.ellipse((px - r, py - r, px + r, py + r), fill=(*colour, 255), outline=edge)
 
@@ -115,19 +117,19 @@ class Canvas:
         the weave (units), second takes the cloth's second colour, split is the height (units) below which the
         second colour begins, shade scales the light, edge darkens the rim, folds scales the fold depth.
         """
-        flat = self._flat(points)
-        xs, ys = [p[0] for p in flat], [p[1] for p in flat]
-        left, top = max(0, int(min(xs)) - 1), max(0, int(min(ys)) - 1)
-        right, bottom = min(self.size, int(max(xs)) + 2), min(self.size, int(max(ys)) + 2)
+        placed = self.place(points)
+        (x_low, y_low), (x_high, y_high) = placed.min(axis=0).tolist(), placed.max(axis=0).tolist()
+        left, top = max(0, int(x_low) - 1), max(0, int(y_low) - 1)
+        right, bottom = min(self.size, int(x_high) + 2), min(self.size, int(y_high) + 2)
         if right - left < 2 or bottom - top < 2:
             return
         mask = Image.new("L", (right - left, bottom - top), 0)
-        ImageDraw.Draw(mask).polygon([(x - left, y - top) for x, y in flat], fill=255)
+        ImageDraw.Draw(mask).polygon((placed - (left, top)).ravel().tolist(), fill=255)
         u, v = self._weave(left, top, right, bottom, angle, shift)
         if fan:
             u = u / np.maximum(1.0 + fan * v / TILE_PER_UNIT, 0.2)
         crease = fold_tile(cloth.fold, cloth.variant).reshape(-1).take(_index(u, v))
-        u = u + (cloth.warp * folds) * crease
+        u += (cloth.warp * folds) * crease
         index = _index(u, v)
         tile = (cloth.second if second else cloth.tile).reshape(-1, 3)
         patch = np.take(tile, index, axis=0)
@@ -135,9 +137,18 @@ class Canvas:
             rows = self._inverse[1, 1] * (np.arange(top, bottom) - self.size / 2.0) + self.camera.cy
             below = rows > split
             patch[below] = np.take(cloth.second.reshape(-1, 3), index[below], axis=0)
-        rim = np.asarray(mask.filter(ImageFilter.BoxBlur(max(2.0, 0.07 * self.camera.scale))), dtype=np.float32)
-        light = (1.0 - edge) + edge * np.clip(rim * (1.0 / 127.0) - 1.0, 0.0, 1.0)
-        light *= shade * (1.0 + (cloth.depth * folds) * crease)
+        rim = mask.filter(ImageFilter.BoxBlur(max(2.0, 0.07 * self.camera.scale)))
+        light = np.array(rim, dtype=np.float32)
+        # (1 - edge) + edge * how far inside the rim, times shade * (1 + depth * crease); in place, for speed
+        light *= 1.0 / 127.0
+        light -= 1.0
+        np.clip(light, 0.0, 1.0, out=light)
+        light *= edge
+        light += 1.0 - edge
+        swell = crease * (cloth.depth * folds)
+        swell += 1.0
+        swell *= shade
+        light *= swell
         lit = np.multiply(patch, light[:, :, None], dtype=np.float32)
         if cloth.gloss:
             shine = np.clip(crease - cloth.gloss_from, 0.0, 1.0) * (cloth.gloss * 255.0)
@@ -172,5 +183,9 @@ class Canvas:
 
 def _index(u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.int32]:
     """Flat tile positions of tile coordinates, wrapping round (TILE is a power of two)."""
-    wrapped: NDArray[np.int32] = ((v.astype(np.int32) & (TILE - 1)) * TILE) + (u.astype(np.int32) & (TILE - 1))
+    wrapped, across = v.astype(np.int32), u.astype(np.int32)
+    wrapped &= TILE - 1
+    wrapped *= TILE
+    across &= TILE - 1
+    wrapped += across
     return wrapped

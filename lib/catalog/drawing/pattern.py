@@ -197,15 +197,14 @@ def make_cloth(rng: Generator, material: str, pattern: str, colour: str) -> Clot
         tile = _camouflage(rng, base, accent)
     else:
         tile = _fill(base)
-    second = _fill(contrast) if pattern == "colourblock" else tile
-    surface = weave(material, variant)[:, :, None]
     # Black cloth swallows relative light: lift it so that a weave still shows.
-    lift = 16.0 * (surface - 1.0) * (light_of(base) < 70)
+    lift = 64.0 if light_of(base) < 70 else 0.0
+    finished = _finish(tile, material, variant, lift)
     fold, depth, warp, gloss, gloss_from, alpha, fuzz = _HANG[material]
     return Cloth(
         material=material,
-        tile=_finish(tile, surface, lift),
-        second=_finish(second, surface, lift),
+        tile=finished,
+        second=_finish(_fill(contrast), material, variant, lift) if pattern == "colourblock" else finished,
         base=base,
         accent=contrast,
         fold=fold,
@@ -220,12 +219,16 @@ def make_cloth(rng: Generator, material: str, pattern: str, colour: str) -> Clot
     )
 
 
-def _finish(tile: Field, surface: Field, lift: Field) -> Pixels:
-    return np.clip(tile * surface + 4.0 * lift, 0, 255).astype(np.uint8)
+def _finish(tile: Field, material: str, variant: int, lift: float = 0.0) -> Pixels:
+    """The colours under the light of the material's surface; lift adds that light again, `lift` levels strong."""
+    surface = np.repeat(weave(material, variant)[:, :, None], 3, axis=2)  # far quicker than a last axis of one
+    lit = tile * surface
+    if lift:
+        lit += lift * (surface - 1.0)
+    return np.clip(lit, 0, 255, out=lit).astype(np.uint8)
 
 
 def plain(cloth: Cloth, colour: Rgb) -> Cloth:
     """The same material in one plain colour (collars, bands and linings)."""
-    surface = weave(cloth.material, cloth.variant)[:, :, None]
-    tile = _finish(_fill(colour), surface, np.zeros_like(surface))
+    tile = _finish(_fill(colour), cloth.material, cloth.variant)
     return replace(cloth, tile=tile, second=tile, base=colour)
