@@ -51,8 +51,9 @@ format: setup-dev
 	ruff check --fix lib stages tests benchmarks
 
 bench: setup-dev
-	python -m benchmarks.training
-	python -m benchmarks.pipeline
+	python -m benchmarks.training --write
+	python -m benchmarks.evaluation --write
+	python -m benchmarks.pipeline --write
 
 clean:
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache dvc_plots

@@ -17,15 +17,14 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.results import ROOT, sgemm_gflops, write_section
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="also write benchmarks/RESULTS.md")
+    parser.add_argument("--write", action="store_true", help="also write a section of benchmarks/RESULTS.md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         clone = Path(folder) / "clone"
@@ -39,7 +38,7 @@ def main() -> int:
     text = table(stages, seconds=seconds, peak=peak, again=sorted(again)[1], same=same)
     print(text)
     if args.write:
-        (ROOT / "benchmarks" / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
+        write_section("Whole pipeline on the embedded sample", text)
     return 0
 
 
@@ -76,22 +75,8 @@ def _watch(pid: int, peak: list[int]) -> None:
         return
 
 
-def sgemm_gflops(size: int = 2048, repeats: int = 5) -> float:
-    """This machine's float32 matrix multiplication rate, best of a few, in GFLOP/s."""
-    rng = np.random.default_rng(0)
-    a, b = rng.random((2, size, size), dtype=np.float32)
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / min(times) / 1e9
-
-
 def table(stages: list[dict[str, float]], *, seconds: float, peak: int, again: float, same: bool) -> str:
     lines = [
-        "# Whole pipeline on the embedded sample",
-        "",
         f"`python -m benchmarks.pipeline --write` on {os.cpu_count()} cores, {sgemm_gflops():.0f} GFLOP/s float32 "
         "matrix multiplication.",
         "",

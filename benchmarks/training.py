@@ -1,7 +1,8 @@
-"""Training of the protocol model on cached embeddings: `python -m benchmarks.training [--items N] [--dim D]`.
+"""Training of the protocol model on cached embeddings: `python -m benchmarks.training [--write]`.
 
 Synthetic embeddings and attributes in the catalogue's form, 50,000 pairs in the default shares, the recipe of
-`params.yaml` without validation. Prints seconds per epoch beside this machine's float32 matrix multiplication rate.
+`params.yaml` without validation. Beside the seconds stands the floor that this machine's float32 matrix
+multiplication sets for the products of the forward and backward passes, as torch counts them in one epoch.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.pipeline import ROOT, sgemm_gflops
+from benchmarks.results import ROOT, sgemm_gflops, write_section
 from lib import stage
 from lib.embeddings import META_COLUMNS, Embeddings
-from lib.params import PAIR_KINDS, load_params
+from lib.params import PAIR_KINDS, Train, load_params
 from lib.training.loop import train
 
+LIMIT = 60
 VALUES = {"neckline": 10, "sleeve": 4, "pattern": 8, "material": 12, "color": 14, "category2": 12}
 
 
@@ -31,12 +34,33 @@ def main() -> int:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--pairs", type=int, default=50_000)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--write", action="store_true", help="also write a section of benchmarks/RESULTS.md")
     args = parser.parse_args()
     params = load_params(ROOT / "params.yaml")
     stage.pin_threads(params.runtime.threads)
     recipe = params.train.model_copy(update={"epochs": args.epochs, "patience": 0, "interpolation": ()})
     rng = np.random.default_rng(0)
     catalog, pairs = synthetic_catalog(args.items, args.dim, rng), synthetic_pairs(args.pairs, args.items, rng)
+    rate = sgemm_gflops()
+    seconds = train_seconds(catalog, pairs, recipe)
+    with FlopCounterMode(display=False) as counter:
+        train_seconds(catalog, pairs, recipe.model_copy(update={"epochs": 1}))
+    floor = args.epochs * counter.get_total_flops() / rate / 1e9
+    text = (
+        f"`python -m benchmarks.training --write`: {args.epochs} epochs of {args.pairs:,} pairs over {args.items:,} "
+        f"items, dim {args.dim}, {recipe.head.kind} head, batch {recipe.batch_size}, on {os.cpu_count()} cores, "
+        f"{rate:.0f} GFLOP/s float32 matrix multiplication.\n\n"
+        f"**{seconds:.0f} s** in all (limit {LIMIT}), {seconds / args.epochs:.2f} s per epoch; its matrix products "
+        f"alone would take {floor:.1f} s at the machine's rate, {100 * floor / seconds:.0f} % of that."
+    )
+    print(text)
+    if args.write:
+        write_section("Training", text)
+    return 0
+
+
+def train_seconds(catalog: Embeddings, pairs: pd.DataFrame, recipe: Train) -> float:
+    """Seconds of a whole training run, its checkpoints included."""
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
         started = time.perf_counter()
         train(
@@ -48,13 +72,7 @@ def main() -> int:
             validate=lambda model: {},
             out=Path(folder),
         )
-        seconds = time.perf_counter() - started
-    print(
-        f"{args.epochs} epochs of {args.pairs} pairs, dim {args.dim}, {recipe.head.kind} head, batch "
-        f"{recipe.batch_size}, on {os.cpu_count()} cores ({sgemm_gflops():.0f} GFLOP/s float32 matrix "
-        f"multiplication): {seconds:.1f} s in all, {seconds / args.epochs:.2f} s per epoch"
-    )
-    return 0
+        return time.perf_counter() - started
 
 
 def synthetic_catalog(n: int, dim: int, rng: np.random.Generator) -> Embeddings:
