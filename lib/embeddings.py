@@ -75,11 +75,19 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class EmbeddingSet:
-    """Gallery and queries embedded by one model; `fingerprint` names the backbone and head."""
+    """Gallery and queries embedded by one model.
+
+    Attributes:
+        catalog: the train split, which is the gallery.
+        queries: validation and test.
+        fingerprint: names the backbone and head.
+        image_weight: of the image in fused queries, where the model learnt one; None for a backbone.
+    """
 
     catalog: Embeddings
     queries: Embeddings
     fingerprint: str
+    image_weight: float | None = None
 
 
 def save_embedding_set(folder: Path, embedded: EmbeddingSet) -> None:
@@ -92,8 +100,10 @@ def save_embedding_set(folder: Path, embedded: EmbeddingSet) -> None:
             check_unit_rows(array, name=f"{folder}/{side}_{kind}.npy")
             write_array(folder / f"{side}_{kind}.npy", array)
         write_parquet(folder / f"{side}_meta.parquet", part.meta[list(META_COLUMNS)])
+    learnt = {} if embedded.image_weight is None else {"image_weight": embedded.image_weight}
     facts = {
         "fingerprint": embedded.fingerprint,
+        **learnt,
         "dim": int(embedded.catalog.images.shape[1]),
         "ids": {side: sequence_sha256(getattr(embedded, side).meta["item_id"]) for side in SIDES},
     }
@@ -121,7 +131,9 @@ def load_embedding_set(folder: Path) -> EmbeddingSet:
         if found != manifest["ids"][side]:
             raise IntegrityError(f"{folder}/{side}_meta.parquet: the ids are not in the order of the arrays")
         parts[side] = Embeddings(images, texts, meta)
-    return EmbeddingSet(parts["catalog"], parts["queries"], str(manifest["fingerprint"]))
+    return EmbeddingSet(
+        parts["catalog"], parts["queries"], str(manifest["fingerprint"]), manifest.get("image_weight")
+    )
 
 
 def check_unit_rows(array: FloatArray, *, name: str) -> None:

@@ -12,7 +12,7 @@ import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -89,6 +89,7 @@ __all__ = [
     "Validation",
     "load_params",
     "parse_params",
+    "pattern_only_under",
 ]
 
 
@@ -108,6 +109,14 @@ class Params(Section):
     train: Train
     scoreboard: Scoreboard
     embedding_map: EmbeddingMap
+
+
+def pattern_only_under(policy: Literal["pattern_only", "ordinary"], categories: tuple[str, ...]) -> tuple[str, ...]:
+    """The categories that mining, pairs and training treat as pattern-only; none under the policy `ordinary`.
+
+    Evaluation is not asked: it measures every policy alike.
+    """
+    return categories if policy == "pattern_only" else ()
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:

@@ -151,6 +151,7 @@ class Evaluate(Section):
     k: Positive
     modes: tuple[QueryMode, ...]
     fused_image_weight: Fraction
+    fusion: Literal["fixed", "learned"] = "fixed"
     bootstrap: Bootstrap
     gallery_queries: Annotated[int, Field(ge=0)]
 
@@ -170,7 +171,7 @@ class Mine(Section):
     max_anchors: Positive
     depth: Positive
     per_anchor: Positive
-    max_positive_ratio: Annotated[float, Field(gt=0, le=1)]
+    max_positive_ratio: Annotated[float, Field(gt=0, le=1)] | None
     attributes: tuple[Attribute, ...]
     suspects: Annotated[int, Field(ge=0)]
     seed: int
@@ -198,6 +199,7 @@ class Pairs(Section):
 
     n_pairs: Positive
     shares: PairShares
+    graphic_policy: Literal["pattern_only", "ordinary"] = "pattern_only"
     seed: int
 
 
@@ -220,6 +222,9 @@ class Loss(Section):
     identity: Annotated[float, Field(ge=0)]
     fusion: Annotated[float, Field(ge=0)] = 0.1
     kind_weights: Mapping[PairKind, float]
+    batch_positives: Literal["strong", "own"] = "strong"
+    batch_negatives: Literal["different", "all"] = "different"
+    temperature: Literal["learned", "fixed"] = "learned"
     initial_temperature: Annotated[float, Field(gt=0)]
     attribute_temperature: Annotated[float, Field(gt=0)]
 

@@ -5,7 +5,7 @@ import argparse
 from lib import stage
 from lib.artifacts import read_json, read_parquet, write_json, write_parquet
 from lib.embeddings import load_embedding_set
-from lib.params import Params
+from lib.params import Params, pattern_only_under
 from lib.supervision.pairs import build_pairs
 
 
@@ -13,7 +13,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
     catalog = load_embedding_set(args.embeddings).catalog
     groups = read_json(args.groups)["groups"]
     negatives = read_parquet(args.negatives)
-    pattern_only = params.data.pattern_only_categories
+    pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     table, facts = build_pairs(catalog.meta, groups, negatives, params=params.pairs, pattern_only=pattern_only)
     write_parquet(args.out / "pairs.parquet", table)
     write_json(args.out / "pairs_stats.json", facts)

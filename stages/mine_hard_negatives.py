@@ -5,7 +5,7 @@ import argparse
 from lib import stage
 from lib.artifacts import read_json, write_json, write_parquet
 from lib.embeddings import load_embedding_set
-from lib.params import Params
+from lib.params import Params, pattern_only_under
 from lib.supervision.hard_negatives import mine_hard_negatives
 
 
@@ -13,7 +13,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     embedded = load_embedding_set(args.embeddings)
     groups = read_json(args.groups)["groups"]
-    pattern_only = params.data.pattern_only_categories
+    pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     table, facts = mine_hard_negatives(embedded.catalog, groups, params=params.mine, pattern_only=pattern_only)
     write_parquet(args.out / "hard_negatives.parquet", table)
     write_json(args.out / "mining_stats.json", facts)

@@ -6,7 +6,7 @@ from lib import stage
 from lib.artifacts import read_parquet, write_bytes
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
-from lib.params import Params
+from lib.params import Params, pattern_only_under
 from lib.report.plots import plot_training_curves
 from lib.training.history import best_epoch, last_checkpoint, summary
 from lib.training.loop import train
@@ -15,14 +15,16 @@ from lib.training.loop import train
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     embedded = load_embedding_set(args.embeddings)
-    pattern_only = params.data.pattern_only_categories
+    pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     history = train(
         embedded.catalog,
         read_parquet(args.pairs),
         backbone=embedded.fingerprint,
         params=params.train,
         pattern_only=pattern_only,
-        validate=quick_validation(embedded, params=params.train.validation, pattern_only=pattern_only),
+        validate=quick_validation(
+            embedded, params=params.train.validation, pattern_only=params.data.pattern_only_categories
+        ),
         out=args.out,
         resume=last_checkpoint(args.out) if args.resume else None,
     )

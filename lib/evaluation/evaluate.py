@@ -52,7 +52,8 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
 
     Args:
         embedded: gallery and queries; unknown values are None.
-        params: k, modes, weight of the image in fused queries, bootstrap.
+        params: k, modes, bootstrap, and the weight of the image in fused queries: `fused_image_weight`, or with
+            `fusion: learned` the model's own where it learnt one.
         pattern_only: categories that say nothing about the category: unknown in category metrics.
 
     Returns:
@@ -69,6 +70,9 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         for label, column in LABELS.items()
     }
     products = column_codes(gallery.meta, queries.meta, "product_id")
+    image_weight = params.fused_image_weight
+    if params.fusion == "learned" and embedded.image_weight is not None:
+        image_weight = embedded.image_weight
     metrics: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
     by_category: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
     by_material: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
@@ -79,7 +83,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
     for split, mode in tqdm(tasks, desc="evaluate", mininterval=1):
         shape: QueryMode = "image_to_image" if mode == UNSEEN else mode
         rows = _query_rows(queries.meta, split, shape)
-        images = query_embeddings(queries, rows, shape, image_weight=params.fused_image_weight)
+        images = query_embeddings(queries, rows, shape, image_weight=image_weight)
         searched, searched_meta = gallery.images, gallery.meta
         own_codes = {label: code.of_queries(rows) for label, code in codes.items()}
         own_products = products.of_queries(rows)
@@ -124,6 +128,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         per_query=pd.concat(tables, ignore_index=True),
         k=params.k,
         fingerprint=embedded.fingerprint,
+        image_weight=image_weight,
     )
 
 

@@ -53,6 +53,7 @@ class Evaluation:
             `<name>_chance` and `<name>_ceiling` (fractions): null where the query does not count.
         k: results per query.
         fingerprint: names the model that embedded the catalogue.
+        image_weight: of the image in the queries of mode `fused`.
     """
 
     metrics: dict[str, Any]
@@ -61,6 +62,7 @@ class Evaluation:
     per_query: pd.DataFrame
     k: int
     fingerprint: str
+    image_weight: float
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -70,7 +72,8 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_json(folder / "metrics_by_material.json", evaluation.by_material)
     table = pa.Table.from_pandas(evaluation.per_query, schema=_schema(), preserve_index=False)
     write_parquet(folder / "per_query.parquet", table.replace_schema_metadata(None))
-    write_manifest(folder, FILES, facts={"fingerprint": evaluation.fingerprint, "k": evaluation.k})
+    facts = {"fingerprint": evaluation.fingerprint, "k": evaluation.k, "image_weight": evaluation.image_weight}
+    write_manifest(folder, FILES, facts=facts)
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -87,6 +90,7 @@ def load_evaluation(folder: Path) -> Evaluation:
         per_query=read_parquet(folder / "per_query.parquet"),
         k=int(manifest["k"]),
         fingerprint=str(manifest["fingerprint"]),
+        image_weight=float(manifest["image_weight"]),
     )
 
 

@@ -51,11 +51,11 @@ def mine_hard_negatives(
 
     A candidate is one of the `depth` nearest items of other products with the anchor's category. It is
     accepted when it is known to differ in at least one of `attributes` (unknown is not different) and scores
-    at most `max_positive_ratio` times the positive score; the best `per_anchor` are kept, ties to the smaller
-    row. Suspected false negatives are listed for review and never trained on: candidates that are known to
-    differ but score above that bound (is the label right?), and those that differ in nothing known and
-    outscore the positive (is it the same product?). One per anchor, those furthest above the positive
-    first, `suspects` in all.
+    at most `max_positive_ratio` times the positive score (None: whatever it scores, with or without a positive);
+    the best `per_anchor` are kept, ties to the smaller row. Suspected false negatives are listed for review and
+    never trained on: candidates that are known to differ but score above that bound (is the label right?), and
+    those that differ in nothing known and outscore the positive (is it the same product?). One per anchor, those
+    furthest above the positive first, `suspects` in all.
 
     Args:
         catalog: the train split with baseline embeddings.
@@ -171,8 +171,10 @@ def _choose(
     has_sibling = np.isfinite(sibling)
     positive = np.where(has_sibling, sibling, np.where(alike, top.scores, -np.inf).max(axis=1, initial=-np.inf))
     has_positive = np.isfinite(positive)[:, None]
-    below = top.scores <= params.max_positive_ratio * positive[:, None]
-    accepted = known_different & has_positive & below
+    below = np.ones_like(known_different)
+    if params.max_positive_ratio is not None:
+        below = has_positive & (top.scores <= params.max_positive_ratio * positive[:, None])
+    accepted = known_different & below
     accepted &= np.cumsum(accepted, axis=1) <= params.per_anchor
     above = known_different & has_positive & ~below
     above |= same_category & ~known_different & has_positive & (top.scores > positive[:, None])
@@ -206,6 +208,7 @@ def _rows(
 ) -> pd.DataFrame:
     anchor, rank = np.nonzero(mask)
     ids = meta["item_id"].to_numpy()
+    positive = chosen.positive[anchor]
     names = np.array(params.attributes)
     differs_in = [",".join(names[row]) for row in chosen.differs[anchor, rank]]
     return pd.DataFrame(
@@ -213,7 +216,7 @@ def _rows(
             "anchor_id": ids[anchors[anchor]],
             "negative_id": ids[top.rows[anchor, rank]],
             "score": np.round(top.scores[anchor, rank], 9),
-            "positive_score": np.round(chosen.positive[anchor], 9),
+            "positive_score": np.round(np.where(np.isfinite(positive), positive, np.nan), 9),
             "rank": (rank + 1).astype(np.int64),
             "differs_in": pd.Series(differs_in, dtype=object),
             "suspect": np.full(len(anchor), suspect),
@@ -228,6 +231,7 @@ def _statistics(
     accepted = table[~table["suspect"]]
     n_positive = int(np.isfinite(chosen.positive).sum())
     n_sibling = int(np.isfinite(sibling).sum())
+    ratios = (accepted["score"] / accepted["positive_score"]).dropna()
     split = accepted["differs_in"].str.split(",").explode()
     return {
         "items": n_items,
@@ -243,7 +247,5 @@ def _statistics(
         "suspects": int(table["suspect"].sum()),
         "differs_in": {name: int((split == name).sum()) for name in params.attributes},
         "median_rank": float(accepted["rank"].median()) if len(accepted) else "skipped: no negative",
-        "median_score_ratio": round(float((accepted["score"] / accepted["positive_score"]).median()), 4)
-        if len(accepted)
-        else "skipped: no negative",
+        "median_score_ratio": round(float(ratios.median()), 4) if len(ratios) else "skipped: no negative",
     }

@@ -118,6 +118,20 @@ def open_resumable(
     return history
 
 
+def check_validation(path: Path, logged: Mapping[str, float], found: Mapping[str, float]) -> None:
+    """Refuse to go on where the same weights now validate otherwise: epochs could not be compared.
+
+    Raises:
+        IntegrityError: the validation queries, or their embeddings, are not those of the checkpoint.
+    """
+    for name in sorted(logged.keys() | found.keys()):
+        if logged.get(name) != found.get(name):
+            raise IntegrityError(
+                f"{path}: expected {name} {logged.get(name)} on validation, got {found.get(name)}: the validation "
+                "queries are others than when it was saved; re-run stage train_protocol without --resume"
+            )
+
+
 def delta_table(baseline: dict[str, float], model: dict[str, float]) -> str:
     """Validation rows of a model beside the baseline's, with the difference in points (hundredths).
 

@@ -6,6 +6,7 @@ a resumed run continues to the bytes of an uninterrupted one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pandas.util import hash_pandas_object
 from torch import Tensor
 from tqdm import tqdm
 
 from lib.artifacts import sequence_sha256, write_bytes, write_json, write_manifest, write_text
-from lib.embeddings import Embeddings
+from lib.embeddings import META_COLUMNS, Embeddings
 from lib.params import Train
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lib.training.history import (
     best_epoch,
     best_interpolation,
+    check_validation,
     curves_csv,
     log_lines,
     open_resumable,
@@ -62,7 +65,8 @@ def train(
         The rows of `train_log.jsonl`, epoch 0 (the untouched baseline) first.
 
     Raises:
-        IntegrityError: pairs or checkpoint do not belong to these embeddings.
+        IntegrityError: pairs do not belong to these embeddings; or the checkpoint to resume from was made from
+            another catalogue, other pairs, parameters or validation queries.
         DataError: there is no pair.
     """
     data = TrainingData.of(catalog, attributes=sorted(params.loss.attribute_weights), pattern_only=pattern_only)
@@ -86,11 +90,13 @@ def train(
     facts = {
         "model_config": config.as_dict(),
         "train_config": params.model_dump(mode="json", exclude={"epochs"}),
-        "inputs": {"backbone": backbone, "pairs": _pairs_sha256(pairs)},
+        "inputs": {"backbone": backbone, "catalog": _catalog_sha256(catalog), "pairs": _pairs_sha256(pairs)},
     }
     history: list[dict[str, Any]] = []
+    _sweep(out / "checkpoints")
     if resume is not None:
         history = open_resumable(resume, facts=facts, model=model, optimizer=optimizer)
+        check_validation(resume, history[-1]["validation"], validate(model))
     else:
         for stale in sorted((out / "checkpoints").glob("epoch_*.pt")):
             stale.unlink()
@@ -149,6 +155,21 @@ def try_interpolations(
 def _generator(seed: int, epoch: int) -> torch.Generator:
     state = np.random.SeedSequence([seed, epoch]).generate_state(2, dtype=np.uint32).tolist()
     return torch.Generator().manual_seed((state[0] << 31) ^ state[1])
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left half written: it would become part of the out."""
+    for half_written in sorted(folder.glob(".*.pt.*")):
+        half_written.unlink()
+
+
+def _catalog_sha256(catalog: Embeddings) -> str:
+    """Names the embeddings and every column that training may read: labels, captions, products, ids."""
+    digest = hashlib.sha256()
+    for array in (catalog.images, catalog.texts):
+        digest.update(np.ascontiguousarray(array).data)
+    digest.update(hash_pandas_object(catalog.meta[list(META_COLUMNS)], index=False).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _pairs_sha256(pairs: pd.DataFrame) -> str:

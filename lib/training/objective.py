@@ -151,8 +151,9 @@ class BatchLoss:
         candidates = images[size:]
         roles = self._roles(items, batch, has_negative)
         scores = images[:size] @ candidates.T
+        scale = model.logit_scale if params.temperature == "learned" else model.logit_scale.detach()
         if params.contrastive > 0:
-            parts["contrastive"] = params.contrastive * self._info_nce(model.logit_scale * scores, roles, batch)
+            parts["contrastive"] = params.contrastive * self._info_nce(scale * scores, roles, batch)
         if params.fusion > 0:
             # only the weight learns here: the embeddings have their own losses
             with torch.no_grad():
@@ -163,9 +164,7 @@ class BatchLoss:
         if params.image_text > 0:
             captions = data.captions[anchors]
             same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]
-            parts["image_text"] = params.image_text * image_text_contrastive(
-                images[:size], texts, model.logit_scale, same_text
-            )
+            parts["image_text"] = params.image_text * image_text_contrastive(images[:size], texts, scale, same_text)
         codes = self.codes[items]
         if params.attribute_contrastive > 0:
             products = data.products[items]
@@ -195,7 +194,9 @@ class BatchLoss:
 
         Candidates are the positives and negatives of the whole batch. An anchor's own positive and negative are
         what their pair says. Another candidate is a negative when it is known to differ and of another product;
-        a positive when it would make a strong pair and differs in nothing known; else left out.
+        a positive when it would make a strong pair and differs in nothing known; else left out, as a suspected
+        false negative. With `batch_positives: own` no other candidate is a positive, with `batch_negatives: all`
+        each that is no positive is a negative: both together are plain InfoNCE.
         """
         size = len(batch)
         anchors, candidates = items[:size], items[size:]
@@ -214,8 +215,12 @@ class BatchLoss:
             category, other = codes[:, self.category], others[:, self.category]
             strong &= (category[:, None] == other[None, :]) & (category >= 0)[:, None]
         weights = self.negative_weights[batch]
+        positives = own_positive
+        if self.params.batch_positives == "strong":
+            positives = own_positive | (strong & other_product & ~own_negative)
         negatives = ((different & other_product) | own_negative) & ~own_positive
-        positives = own_positive | (strong & other_product & ~own_negative)
+        if self.params.batch_negatives == "all":
+            negatives = ~positives
         log_weights = torch.zeros(size, len(candidates))
         log_weights[own_negative] = weights[has_negative].log()  # log 0 = -inf leaves it out
         return positives, negatives, log_weights

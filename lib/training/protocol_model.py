@@ -245,11 +245,12 @@ def embed_with(model: ProtocolModel, baseline: EmbeddingSet, *, checkpoint: Path
     """The baseline's embedded catalogue seen through the heads.
 
     Its fingerprint is the sha256 of the backbone's fingerprint and the checkpoint file's, so that an index or
-    evaluation built from other weights is never mistaken for this one.
+    evaluation built from other weights is never mistaken for this one. The learnt weight of the image in fused
+    queries goes with it.
     """
     fingerprint = sequence_sha256([baseline.fingerprint, file_sha256(checkpoint)])
     catalog, queries = (
         Embeddings(model.encode_image_numpy(part.images), model.encode_text_numpy(part.texts), part.meta)
         for part in (baseline.catalog, baseline.queries)
     )
-    return EmbeddingSet(catalog, queries, fingerprint)
+    return EmbeddingSet(catalog, queries, fingerprint, round(float(model.image_weight.detach()), 6))
