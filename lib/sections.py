@@ -11,7 +11,7 @@ ATTRIBUTES = ("neckline", "sleeve", "pattern", "material")
 """Attributes with a value schema; `color` and the categories are plain columns."""
 
 Attribute = Literal["neckline", "sleeve", "pattern", "material"]
-QueryMode = Literal["image_to_image", "text_to_image", "fused"]
+QueryMode = Literal["image_to_image", "text_to_image", "fused", "fused_learned"]
 PairKind = Literal["strong", "medium", "weak", "hard", "easy"]
 PAIR_KINDS: tuple[PairKind, ...] = get_args(PairKind)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -151,7 +151,6 @@ class Evaluate(Section):
     k: Positive
     modes: tuple[QueryMode, ...]
     fused_image_weight: Fraction
-    fusion: Literal["fixed", "learned"] = "fixed"
     bootstrap: Bootstrap
     gallery_queries: Annotated[int, Field(ge=0)]
 

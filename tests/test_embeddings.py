@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,13 @@ def test_round_trip(tmp_path: Path, embedded: EmbeddingSet) -> None:
     np.testing.assert_array_equal(loaded.catalog.images, embedded.catalog.images)
     assert list(loaded.catalog.meta["item_id"]) == ["001", "NA", "nan"]
     assert loaded.catalog.meta["color"].tolist() == [None, None, None]
-    assert loaded.fingerprint == "abc"
+    assert loaded.fingerprint == "abc" and loaded.image_weight is None
     assert len(loaded.queries.of_split("test")) == 2 and len(loaded.queries.of_split("validation")) == 0
+
+
+def test_a_learnt_weight_travels_with_the_embeddings(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, replace(embedded, image_weight=0.25))
+    assert load_embedding_set(tmp_path).image_weight == 0.25
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])

@@ -10,6 +10,8 @@
 - `unseen_gallery` (always measured): the images of one query split search those of the other, so that neither
   backbone nor heads have seen a picture or a label of either side. In the train split they have: what a model
   remembers of single gallery items counts there, as it does for a catalogue in use, and does not count here.
+- `fused`: image and caption together, the image weighing `fused_image_weight` in every model, so that models can be
+  compared; `fused_learned`: at the weight that the model learnt, skipped for one that learnt none.
 - `text_to_image`: `text_recall@1`, `text_recall@k`: each caption searches the images of its own split, where
   every image with the same caption is relevant: the ceiling is below 1 where captions repeat.
 
@@ -36,7 +38,6 @@ from lib.evaluation.measure import (
     column_codes,
     measure_precision,
     measure_rankings,
-    rounded,
     summarise,
 )
 from lib.evaluation.probe import linear_probe
@@ -52,8 +53,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
 
     Args:
         embedded: gallery and queries; unknown values are None.
-        params: k, modes, bootstrap, and the weight of the image in fused queries: `fused_image_weight`, or with
-            `fusion: learned` the model's own where it learnt one.
+        params: k, modes, weight of the image in `fused` queries, bootstrap.
         pattern_only: categories that say nothing about the category: unknown in category metrics.
 
     Returns:
@@ -70,9 +70,6 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         for label, column in LABELS.items()
     }
     products = column_codes(gallery.meta, queries.meta, "product_id")
-    image_weight = params.fused_image_weight
-    if params.fusion == "learned" and embedded.image_weight is not None:
-        image_weight = embedded.image_weight
     metrics: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
     by_category: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
     by_material: dict[str, Any] = {split: {} for split in QUERY_SPLITS}
@@ -82,6 +79,10 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
     tasks = [(split, mode) for split in QUERY_SPLITS for mode in (*params.modes, UNSEEN)]
     for split, mode in tqdm(tasks, desc="evaluate", mininterval=1):
         shape: QueryMode = "image_to_image" if mode == UNSEEN else mode
+        image_weight = embedded.image_weight if mode == "fused_learned" else params.fused_image_weight
+        if image_weight is None:
+            skipped[split][mode] = {"*": "this model learnt no weight of the image in fused queries"}
+            continue
         rows = _query_rows(queries.meta, split, shape)
         images = query_embeddings(queries, rows, shape, image_weight=image_weight)
         searched, searched_meta = gallery.images, gallery.meta
@@ -117,7 +118,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
             tree[split][mode] = _by_class(precisions, values, clusters, params.bootstrap)
         tables.append(_per_query(meta, searched_meta, mode, top, precisions, k=params.k))
     rng = np.random.default_rng(params.bootstrap.seed)
-    metrics["probe"], probe_skipped = _probes(embedded, codes, rng)
+    metrics["probe"], probe_skipped = _probes(embedded, codes, products, rng, params.bootstrap)
     for split, reasons in probe_skipped.items():
         skipped[split]["probe"] = reasons
     skipped = {split: modes for split, modes in skipped.items() if modes}
@@ -128,14 +129,13 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         per_query=pd.concat(tables, ignore_index=True),
         k=params.k,
         fingerprint=embedded.fingerprint,
-        image_weight=image_weight,
     )
 
 
 def query_embeddings(queries: Embeddings, rows: IntArray, mode: QueryMode, *, image_weight: float) -> FloatArray:
     """(n, dim) float32 unit rows that stand for some queries in one mode.
 
-    `fused` is weight · image + (1 - weight) · text, in float64, scaled to length 1.
+    `fused` and `fused_learned` are weight · image + (1 - weight) · text, in float64, scaled to length 1.
     """
     if mode == "image_to_image":
         return np.ascontiguousarray(queries.images[rows])
@@ -257,23 +257,26 @@ def _per_query(
 
 
 def _probes(
-    embedded: EmbeddingSet, codes: Mapping[str, Codes], rng: np.random.Generator
+    embedded: EmbeddingSet,
+    codes: Mapping[str, Codes],
+    products: Codes,
+    rng: np.random.Generator,
+    bootstrap: Bootstrap,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Reasons]]:
     found: dict[str, dict[str, Any]] = {split: {} for split in QUERY_SPLITS}
     skipped: dict[str, Reasons] = {}
     images = np.asarray(embedded.catalog.images)
     for label, code in tqdm(codes.items(), desc="linear probes", mininterval=1, delay=2):
-        held_out = {}
+        held_out, clusters = {}, {}
         for split in QUERY_SPLITS:
             rows = _query_rows(embedded.queries.meta, split, "image_to_image")
+            clusters[split] = products.queries[rows]
             held_out[split] = (embedded.queries.images[rows], code.queries[rows])
         probe = linear_probe(images, code.gallery, held_out, rng=rng)
-        for split, numbers in probe.splits.items():
-            found[split][label] = {
-                "accuracy": rounded(numbers["accuracy"]),
-                "chance": rounded(numbers["chance"]),
-                "n": int(numbers["n"]),
-            }
+        for split, measured in probe.splits.items():
+            numbers = summarise({label: measured}, clusters[split], bootstrap)[label]
+            renamed = {"value": "accuracy", "n_queries": "n"}
+            found[split][label] = {renamed.get(name, name): number for name, number in numbers.items()}
         for split, reason in probe.skipped.items():
             skipped.setdefault(split, {})[label] = reason
     return found, skipped

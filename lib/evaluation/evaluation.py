@@ -44,7 +44,8 @@ class Evaluation:
 
     Attributes:
         metrics: `{split: {mode: {metric: {"value", "low", "high", "n_queries", "chance", "ceiling"}}}}` and
-            beside the splits `"probe": {split: {label: {"accuracy", "chance", "n"}}}` and, when not empty,
+            beside the splits `"probe": {split: {label: {"accuracy", "low", "high", "n", "chance", "ceiling"}}}`
+            and, when not empty,
             `"skipped": {split: {mode or "probe": {metric: reason}}}`.
         by_category: `{split: {mode: {category2: {metric: …}}}}`, the categories of the queries.
         by_material: the same by material.
@@ -53,7 +54,6 @@ class Evaluation:
             `<name>_chance` and `<name>_ceiling` (fractions): null where the query does not count.
         k: results per query.
         fingerprint: names the model that embedded the catalogue.
-        image_weight: of the image in the queries of mode `fused`.
     """
 
     metrics: dict[str, Any]
@@ -62,7 +62,6 @@ class Evaluation:
     per_query: pd.DataFrame
     k: int
     fingerprint: str
-    image_weight: float
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -72,8 +71,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_json(folder / "metrics_by_material.json", evaluation.by_material)
     table = pa.Table.from_pandas(evaluation.per_query, schema=_schema(), preserve_index=False)
     write_parquet(folder / "per_query.parquet", table.replace_schema_metadata(None))
-    facts = {"fingerprint": evaluation.fingerprint, "k": evaluation.k, "image_weight": evaluation.image_weight}
-    write_manifest(folder, FILES, facts=facts)
+    write_manifest(folder, FILES, facts={"fingerprint": evaluation.fingerprint, "k": evaluation.k})
 
 
 def load_evaluation(folder: Path) -> Evaluation:
@@ -90,7 +88,6 @@ def load_evaluation(folder: Path) -> Evaluation:
         per_query=read_parquet(folder / "per_query.parquet"),
         k=int(manifest["k"]),
         fingerprint=str(manifest["fingerprint"]),
-        image_weight=float(manifest["image_weight"]),
     )
 
 

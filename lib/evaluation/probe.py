@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lib.artifacts import FloatArray
+from lib.evaluation.measure import Measured
 
 IntArray = npt.NDArray[np.int64]
 
@@ -33,12 +34,12 @@ class Probe:
     """Accuracy of one attribute's probe.
 
     Attributes:
-        splits: split -> `{"accuracy", "chance", "n"}`; chance is the accuracy of always naming the most
-            frequent train value, n the number of known items of the split.
+        splits: split -> per item: 1 where the probe names its value, else 0; as chance whether its value is the
+            most frequent one of train; as ceiling whether train has its value at all. NaN where it is unknown.
         skipped: split -> why there is no accuracy.
     """
 
-    splits: dict[str, dict[str, float]]
+    splits: dict[str, Measured]
     skipped: dict[str, str]
 
 
@@ -91,10 +92,9 @@ def linear_probe(
         if not len(known):
             found.skipped[split] = "no query with a known value"
             continue
+        wanted = split_values[known]
         predicted = probe.predict(np.asarray(split_images[known], dtype=np.float32))
-        found.splits[split] = {
-            "accuracy": float(np.mean(predicted == split_values[known])),
-            "chance": float(np.mean(split_values[known] == majority)),
-            "n": len(known),
-        }
+        parts = np.full((3, len(split_values)), np.nan)
+        parts[:, known] = predicted == wanted, wanted == majority, np.isin(wanted, classes)
+        found.splits[split] = Measured(*parts)
     return found

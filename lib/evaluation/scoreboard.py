@@ -60,9 +60,9 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
     Returns:
         `{"test": {row: {"baseline", "protocol", "delta", "delta_low", "delta_high", "n_queries", "chance",
         "ceiling"}}, "validation": {…}, "targets_met", "success", "probe": {split: {label: {"accuracy",
-        "chance", "n"}}}}` and, when not empty, `"skipped": {split: {row: reason}}`. The probes are the
-        baseline's: what its frozen embeddings hold. Success is 1 when the headline target is met on test and
-        every class row gains; a row that was skipped is neither.
+        "low", "high", "n", "chance", "ceiling"}}}}` and, when not empty, `"skipped": {split: {row: reason}}`. The
+        probes are the baseline's: what its frozen embeddings hold. Success is 1 when the headline target is met on
+        test and every class row gains; a row that was skipped is neither.
 
     Raises:
         IntegrityError: the evaluations are not of the same queries.

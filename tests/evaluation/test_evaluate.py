@@ -96,6 +96,21 @@ def test_fused_queries_by_hand() -> None:
     np.testing.assert_allclose(fused, [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-7)  # opposite ones: the image
 
 
+def test_fused_learned_is_fused_at_the_models_own_weight_and_skipped_without_one(
+    baseline_set: EmbeddingSet, evaluate_params: Evaluate
+) -> None:
+    both = evaluate_params.model_copy(update={"modes": ("fused", "fused_learned")})
+    at_own = evaluate_params.model_copy(update={"modes": ("fused",), "fused_image_weight": 0.2})
+    learnt = evaluate(dataclasses.replace(baseline_set, image_weight=0.2), both, pattern_only=("graphic",))
+    expected = evaluate(baseline_set, at_own, pattern_only=("graphic",)).metrics
+    without = evaluate(baseline_set, both, pattern_only=("graphic",)).metrics
+    for split in ("validation", "test"):
+        found = learnt.metrics[split]
+        assert found["fused_learned"] == expected[split]["fused"] != found["fused"] == without[split]["fused"]
+        assert "fused_learned" not in without[split]
+        assert "learnt no weight" in without["skipped"][split]["fused_learned"]["*"]
+
+
 def test_products_within_the_split(evaluation: Evaluation, baseline_set: EmbeddingSet) -> None:
     part = baseline_set.queries.of_split("test")
     products = part.meta["product_id"]
@@ -155,6 +170,32 @@ def test_pattern_only_categories_are_no_category(evaluation: Evaluation) -> None
     graphic = evaluation.per_query[evaluation.per_query["category2"] == "graphic"]
     assert len(graphic) and graphic["category_hits"].isna().all()
     assert graphic["pattern_hits"].notna().all()
+
+
+def test_every_figure_has_its_number_of_queries_chance_ceiling_and_interval(evaluation: Evaluation) -> None:
+    """Leaves of all three trees; a linear probe calls its value accuracy."""
+    leaves: list[dict[str, float]] = []
+
+    def walk(tree: dict[str, object]) -> None:
+        for key, value in tree.items():
+            if key == "skipped":
+                continue
+            if not isinstance(value, dict):
+                raise AssertionError(f"a bare figure: {key}")
+            if "chance" in value or not any(isinstance(inner, dict) for inner in value.values()):
+                leaves.append(value)
+            else:
+                walk(value)
+
+    for tree in (evaluation.metrics, evaluation.by_category, evaluation.by_material):
+        walk(tree)
+    assert len(leaves) > 300
+    for leaf in leaves:
+        leaf = {{"accuracy": "value", "n": "n_queries"}.get(name, name): number for name, number in leaf.items()}
+        assert set(leaf) == {"value", "low", "high", "n_queries", "chance", "ceiling"}, leaf
+        named = leaf["value"]
+        assert leaf["low"] - 1e-9 <= named <= leaf["high"] + 1e-9 and named <= leaf["ceiling"] + 1e-9
+        assert 0 <= leaf["chance"] <= leaf["ceiling"] <= 1 and leaf["n_queries"] > 0
 
 
 def test_numbers_are_finite_and_bytes_repeat(

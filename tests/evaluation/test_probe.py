@@ -20,10 +20,20 @@ def test_reads_a_signal_and_not_noise() -> None:
     for signal, low, high in ((1.0, 0.85, 1.0), (0.0, 0.2, 0.5)):
         train, test = example(rng, 300, signal=signal), example(rng, 200, signal=signal)
         found = linear_probe(*train, {"test": test}, rng=np.random.default_rng(1))
-        assert low <= found.splits["test"]["accuracy"] <= high
+        measured = found.splits["test"]
+        assert low <= measured.value.mean() <= high
         majority = np.bincount(train[1]).argmax()
-        assert found.splits["test"]["chance"] == pytest.approx((test[1] == majority).mean())
-        assert found.splits["test"]["n"] == 200
+        assert measured.chance.mean() == pytest.approx((test[1] == majority).mean())
+        assert len(measured.value) == 200 and measured.ceiling.mean() == 1.0
+
+
+def test_a_value_that_train_does_not_have_lowers_the_ceiling() -> None:
+    rng = np.random.default_rng(0)
+    images, values = example(rng, 100, signal=1.0)
+    found = linear_probe(images, values, {"test": (images[:10], np.array([*values[:8], 7, -1]))}, rng=rng)
+    measured = found.splits["test"]
+    assert measured.ceiling[:9].tolist() == [1] * 8 + [0] and measured.value[8] == 0
+    assert np.isnan([measured.value[9], measured.chance[9], measured.ceiling[9]]).all()
 
 
 def test_says_why_not() -> None:
@@ -43,5 +53,6 @@ def test_unknown_left_out_and_sample_repeats(monkeypatch: pytest.MonkeyPatch) ->
     images, values = example(rng, 200, signal=0.5)
     values[::3] = -1
     found = [linear_probe(images, values, {"a": (images, values)}, rng=np.random.default_rng(2)) for _ in range(2)]
-    assert found[0] == found[1]
-    assert found[0].splits["a"]["n"] == (values >= 0).sum()
+    one, two = (probe_.splits["a"].value for probe_ in found)
+    np.testing.assert_array_equal(one, two)
+    assert (~np.isnan(one)).sum() == (values >= 0).sum()

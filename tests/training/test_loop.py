@@ -271,6 +271,7 @@ def test_embed_with_names_the_checkpoint(tmp_path: Path) -> None:
     ]
     assert embedded[0].fingerprint == embedded[1].fingerprint != embedded[2].fingerprint
     assert embedded[2].catalog.images.tobytes() == baseline.catalog.images.tobytes()
+    assert embedded[2].image_weight == 0.5 != embedded[0].image_weight
     assert embedded[0].queries.texts.tobytes() != baseline.queries.texts.tobytes()
 
 
