@@ -17,7 +17,10 @@ def run(args: argparse.Namespace, params: Params) -> str:
     table, facts = build_pairs(catalog.meta, groups, negatives, params=params.pairs, pattern_only=pattern_only)
     write_parquet(args.out / "pairs.parquet", table)
     write_json(args.out / "pairs_stats.json", facts)
-    made = ", ".join(f"{kind} {row['made']}/{row['wanted']}" for kind, row in facts["kinds"].items())
+    made = ", ".join(
+        f"{kind} {row['made']}/{row['wanted']}" + (f" ({row['reason']})" if "reason" in row else "")
+        for kind, row in facts["kinds"].items()
+    )
     return f"{len(table)} pairs of {facts['items_used']} items\n{made}"
 
 

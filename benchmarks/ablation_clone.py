@@ -1,0 +1,156 @@
+"""A private copy of the project in which DVC experiments run: the user's own workspace is only read.
+
+The copy is a git and DVC repository of its own, with a cache of its own, under `.cache/`, which git and DVC ignore;
+deleting that folder deletes everything. Outs that the user's cache has are pulled from it instead of built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.errors import ConfigError, PipelineError
+from lib.params import Params
+
+_CODE = ("lib/", "stages/", "dvc.yaml")
+_RESULTS = ("artifacts/", "dvc.lock")
+_FOREIGN = ("DVC_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
+
+class StepFailed(PipelineError):
+    """A command in the copy failed; its output stands in the log that the message names."""
+
+
+class Clone:
+    """The copy; every method leaves it as a killed run may leave it and starts by putting that right."""
+
+    def __init__(self, folder: Path, *, root: Path, logs: Path) -> None:
+        self.folder = folder
+        self._root = root
+        self._logs = logs
+
+    def prepare(self, params: Params, *, data: Path | None) -> None:
+        """Bring the copy to the state of the user's working tree, with these parameters, and build the pipeline.
+
+        Args:
+            params: the full recipe.
+            data: folder of the raw catalogue, shown at `data.raw_dir`; None for one that a stage makes.
+
+        Raises:
+            StepFailed: `dvc repro` failed.
+        """
+        fresh = not (self.folder / ".git").is_dir()
+        if fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            self._git("init", "-q", "-b", "main")
+            self._git("config", "user.name", "ablation")
+            self._git("config", "user.email", "ablation@localhost")
+        else:
+            self._git("checkout", "-q", "-f", ".")
+            (self.folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+        text = yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        same = yaml.safe_load(text) == yaml.safe_load((self._root / "params.yaml").read_text(encoding="utf-8"))
+        self._copy_files(with_results=fresh and same)
+        (self.folder / "params.yaml").write_text(text, encoding="utf-8")
+        if data is not None:
+            self._show_data(self.folder / params.data.raw_dir, data)
+        self._commit("the full recipe")
+        if fresh and same:
+            cache = self._dvc("cache", "dir", cwd=self._root).strip()
+            self._dvc("remote", "add", "--local", "-d", "workspace", cache)
+            self._dvc("pull", "-q", "--allow-missing", check=False)
+        self._dvc("checkout", "-q", check=False)
+        self._dvc("repro", log="full")
+        self._commit("results of the full recipe")
+
+    def run(self, name: str, options: Sequence[str]) -> None:
+        """`dvc exp run` with `-S` options; the copy then holds the variant's results until the next call.
+
+        Raises:
+            StepFailed: the experiment failed.
+        """
+        self.restore()
+        self._dvc("exp", "remove", name, check=False)
+        self._dvc("exp", "run", "-n", name, *options, log=name)
+
+    def restore(self) -> None:
+        """Back to the full recipe and its results."""
+        self._git("checkout", "-q", "-f", ".")
+        self._dvc("checkout", "-q", check=False)
+
+    def key(self, params: Params) -> str:
+        """Names code, raw data and parameters: results under another key are not of this recipe."""
+        digest = hashlib.sha256()
+        for name in self._git("ls-files", *_CODE).splitlines():
+            digest.update(f"{name}\n".encode() + (self.folder / name).read_bytes())
+        lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
+        read = [dep for dep in lock["stages"]["process_data"]["deps"] if not dep["path"].startswith(_CODE)]
+        digest.update(json.dumps([read, params.model_dump(mode="json")], sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def _copy_files(self, *, with_results: bool) -> None:
+        """The user's files that git does not ignore; committed results only to start from."""
+        listed = self._git("ls-files", "--cached", "--others", "--exclude-standard", cwd=self._root).splitlines()
+        wanted = {name for name in listed if (self._root / name).is_file()}
+        if not with_results:
+            wanted = {name for name in wanted if not name.startswith(_RESULTS)}
+        wanted = {name for name in wanted if not name.startswith("data/")}  # shown, not tracked
+        for name in self._git("ls-files").splitlines():
+            if name not in wanted and not name.startswith(_RESULTS):
+                (self.folder / name).unlink(missing_ok=True)
+        for name in sorted(wanted):
+            source, target = self._root / name, self.folder / name
+            content = source.read_bytes()
+            if not target.is_file() or target.read_bytes() != content:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+
+    def _show_data(self, place: Path, data: Path) -> None:
+        if not data.is_dir():
+            raise ConfigError(f"{data}: no such folder; DATA is the folder of the raw catalogue")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_symlink():
+            place.unlink()
+        place.symlink_to(data.resolve(), target_is_directory=True)
+
+    def _commit(self, message: str) -> None:
+        self._git("add", "-A")
+        if self._git("status", "--porcelain"):
+            self._git("commit", "-qm", message)
+
+    def _git(self, *words: str, cwd: Path | None = None) -> str:
+        return self._call(["git", *words], cwd=cwd or self.folder, check=True, log=None)
+
+    def _dvc(self, *words: str, check: bool = True, cwd: Path | None = None, log: str | None = None) -> str:
+        program = str(Path(sys.executable).parent / "dvc")
+        return self._call([program, *words], cwd=cwd or self.folder, check=check, log=log)
+
+    def _call(self, command: Sequence[str], *, cwd: Path, check: bool, log: str | None) -> str:
+        done = subprocess.run(command, cwd=cwd, env=_environment(), capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        where = ""
+        if log is not None:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            (self._logs / f"{log}.txt").write_text(said, encoding="utf-8")
+            where = f" (all of it in {self._logs / f'{log}.txt'})"
+        if check and done.returncode != 0:
+            errors = [line for line in said.splitlines() if line.lower().startswith("error")]
+            reason = "\n".join(errors or said.splitlines()[-3:])
+            raise StepFailed(f"{Path(command[0]).name} {' '.join(command[1:3])} failed{where}:\n{reason}")
+        return done.stdout
+
+
+def _environment() -> Mapping[str, str]:
+    """This interpreter's tools first, and nothing that points git or dvc at another repository."""
+    kept: dict[str, Any] = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
