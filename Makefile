@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench browser clean
+.PHONY: run setup setup-dev test test-slow lint format bench ablation browser clean
 
 run: setup
 	python -m lib.params params.yaml
@@ -54,6 +54,11 @@ bench: setup-dev
 	python -m benchmarks.training --write
 	python -m benchmarks.evaluation --write
 	python -m benchmarks.pipeline --write
+
+# what each part of the recipe brings, on validation, in a private copy under .cache/ablation; goes on where it was stopped
+# make ablation PARAMS=my.yaml DATA=/path/to/raw ONLY="head-mlp no-hard"
+ablation: setup
+	python -m benchmarks.ablation $(if $(PARAMS),--params $(PARAMS)) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache dvc_plots
