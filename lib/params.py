@@ -1,6 +1,6 @@
 """Typed, read-only view of `params.yaml`.
 
-One frozen pydantic model per section (`lib.sections`). An unknown key, a wrong type or a value out of range raises
+One frozen pydantic model per section (`lib.sections`, `lib.recipe_sections`). An unknown key, a wrong type or a value out of range raises
 `ConfigError` with the key, what is allowed and the nearest known key. Stages read `params.<section>`;
 nothing else in `lib` reads the file.
 """
@@ -18,6 +18,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from lib.errors import ConfigError
+from lib.recipe_sections import (
+    Boost,
+    Cap,
+    Groups,
+    Head,
+    Loss,
+    Mine,
+    Pairs,
+    PairShares,
+    Sampler,
+    Train,
+    Validation,
+)
 from lib.sections import (
     ATTRIBUTES,
     PAIR_KINDS,
@@ -25,32 +38,21 @@ from lib.sections import (
     Audit,
     Backbone,
     BackboneTraining,
-    Boost,
     Bootstrap,
-    Cap,
     ClassRow,
     Columns,
     Data,
     Embed,
     EmbeddingMap,
     Evaluate,
-    Groups,
-    Head,
-    Loss,
-    Mine,
     PairKind,
-    Pairs,
-    PairShares,
     QueryMode,
     Runtime,
     Sample,
-    Sampler,
     Scoreboard,
     Section,
     Splits,
     Target,
-    Train,
-    Validation,
 )
 
 __all__ = [

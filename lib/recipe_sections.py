@@ -1,0 +1,132 @@
+"""Sections of `params.yaml` that make up the recipe: supervision and training of the protocol model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lib.sections import Attribute, Fraction, PairKind, Positive, Section
+
+
+class Groups(Section):
+    """Which derived product groups are good enough to train on."""
+
+    min_confidence: Fraction
+    max_size: Annotated[int, Field(ge=2)]
+    spot_check: Annotated[int, Field(ge=0)]
+    seed: int
+
+
+class Mine(Section):
+    """Attribute-controlled hard negatives from the baseline's own mistakes."""
+
+    max_anchors: Positive
+    depth: Positive
+    per_anchor: Positive
+    max_positive_ratio: Annotated[float, Field(gt=0, le=1)] | None
+    attributes: tuple[Attribute, ...]
+    suspects: Annotated[int, Field(ge=0)]
+    seed: int
+
+
+class PairShares(Section):
+    """Shares of the five kinds of pair; they add up to 1."""
+
+    strong: Fraction
+    medium: Fraction
+    weak: Fraction
+    hard: Fraction
+    easy: Fraction
+
+    @model_validator(mode="after")
+    def _sum(self) -> PairShares:
+        total = self.strong + self.medium + self.weak + self.hard + self.easy
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"the five shares must add up to 1, got {total:g}")
+        return self
+
+
+class Pairs(Section):
+    """Training pairs."""
+
+    n_pairs: Positive
+    shares: PairShares
+    graphic_policy: Literal["pattern_only", "ordinary"] = "pattern_only"
+    seed: int
+
+
+class Head(Section):
+    """The residual head on frozen embeddings; identity at initialisation."""
+
+    kind: Literal["linear", "mlp", "prototype"]
+    hidden: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Loss(Section):
+    """Weights of the parts of the training loss; 0 switches a part off."""
+
+    contrastive: Annotated[float, Field(ge=0)]
+    image_text: Annotated[float, Field(ge=0)]
+    attribute_contrastive: Annotated[float, Field(ge=0)]
+    attribute_heads: Annotated[float, Field(ge=0)]
+    attribute_weights: Mapping[str, float]
+    identity: Annotated[float, Field(ge=0)]
+    fusion: Annotated[float, Field(ge=0)] = 0.1
+    kind_weights: Mapping[PairKind, float]
+    batch_positives: Literal["strong", "own"] = "strong"
+    batch_negatives: Literal["different", "all"] = "different"
+    temperature: Literal["learned", "fixed"] = "learned"
+    initial_temperature: Annotated[float, Field(gt=0)]
+    attribute_temperature: Annotated[float, Field(gt=0)]
+
+
+class Boost(Section):
+    """Rows whose `column` equals one of `values` (any known value when empty) are drawn `weight` times as often."""
+
+    column: str
+    values: tuple[str, ...] = ()
+    weight: Annotated[float, Field(gt=0)]
+
+
+class Cap(Section):
+    """Rows whose `column` equals one of `values` make up at most `max_share` of a batch."""
+
+    column: str
+    values: tuple[str, ...]
+    max_share: Annotated[float, Field(gt=0, le=1)]
+
+
+class Sampler(Section):
+    """Composition of training batches."""
+
+    boosts: tuple[Boost, ...]
+    caps: tuple[Cap, ...]
+
+
+class Validation(Section):
+    """The quick validation after each epoch."""
+
+    gallery: Positive
+    queries: Positive
+    select_by: tuple[str, ...]
+    max_fall: Annotated[float, Field(ge=0)]
+    seed: int
+
+
+class Train(Section):
+    """The protocol model."""
+
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=0)]
+    patience: Annotated[int, Field(ge=0)]
+    interpolation: tuple[Annotated[float, Field(gt=0)], ...]
+    seed: int
+    head: Head
+    loss: Loss
+    sampler: Sampler
+    validation: Validation
