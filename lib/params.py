@@ -1,7 +1,7 @@
 """Typed, read-only view of `params.yaml`.
 
-One frozen pydantic model per section (`lib.sections`, `lib.recipe_sections`). An unknown key, a wrong type or a value out
-of range raises `ConfigError` with the key, what is allowed and the nearest known key. Stages read
+One frozen pydantic model per section (`lib.sections`, `lib.recipe_sections`). An unknown key, a wrong type or a value
+out of range raises `ConfigError` with the key, what is allowed and the nearest known key. Stages read
 `params.<section>`; nothing else in `lib` reads the file.
 """
 
