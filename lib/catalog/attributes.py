@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lib.catalog.normal_text import BREAK, locate_words, normalise_text
+from lib.catalog.extraction import NOTHING, Evidence, Extraction, Level, Mention
+from lib.catalog.normal_text import BREAK, locate_words, normalise_text, singular
 from lib.catalog.schema import SOURCED
 from lib.errors import ConfigError
 
-Level = Literal[0, 1, 2]
 Phrases = Mapping[str, tuple[str, ...]]
 
 
@@ -55,47 +54,6 @@ class _SchemaFile(_Section):
 
 
 @dataclass(frozen=True)
-class Extraction:
-    """What a text says about one attribute: a value, nothing, or several things (`ambiguous`).
-
-    `level` is that of the value: 0 plain, 1 weak, 2 generic ("printed" does not contradict "floral print").
-    """
-
-    value: str | None
-    ambiguous: tuple[str, ...] = ()
-    level: Level = 0
-
-
-NOTHING = Extraction(None)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A phrase of a text that decided what the text says.
-
-    Attributes:
-        value: what the phrase means.
-        entry: the phrase of the schema, normalised; what is found may be a plural or another spelling of it.
-        start, end: the characters of the text that hold it; `end` is exclusive.
-    """
-
-    value: str
-    entry: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class _Match:
-    value: str
-    level: Level
-    percent: int | None
-    first: int  # word
-    end: int  # word after the last one
-    phrase: str
-
-
-@dataclass(frozen=True)
 class AttributeRule:
     """The phrases of one attribute; made by `load_attribute_schema`.
 
@@ -117,11 +75,15 @@ class AttributeRule:
     def _longest(self) -> int:
         return max(phrase.count(" ") for phrase in self.meanings) + 1
 
+    @cached_property
+    def _first_words(self) -> frozenset[str]:
+        return frozenset(phrase.split(" ", 1)[0] for phrase in self.meanings)
+
     def applies_to(self, categories: Sequence[str | None]) -> bool:
         """Whether an item of these categories can have the attribute at all; unknown categories can."""
         for category in categories:
             for word in normalise_text(category or "").split():
-                if word in self.not_for or _singular(word) in self.not_for:
+                if word in self.not_for or singular(word) in self.not_for:
                     return False
         return True
 
@@ -131,10 +93,10 @@ class AttributeRule:
         The strongest level present decides; within it two different values are ambiguous. Where values bear a
         percentage ("80% cotton, 20% silk"), the largest share decides.
         """
-        kept = _deciding(self._matches(normalise_text(text)))
+        kept = self._deciding(normalise_text(text).split())
         if not kept:
             return NOTHING
-        values = sorted({match.value for match in kept})
+        values = sorted({mention.value for mention in kept})
         return Extraction(values[0], level=kept[0].level) if len(values) == 1 else Extraction(None, tuple(values))
 
     def evidence(self, text: str) -> tuple[Evidence, ...]:
@@ -142,10 +104,10 @@ class AttributeRule:
 
         For an ambiguous text those of every value; `()` where the text names nothing.
         """
-        kept = _deciding(self._matches(normalise_text(text)))
-        words = locate_words(text) if kept else []
+        kept = self._deciding(normalise_text(text).split())
+        words = locate_words(text) if kept else ()
         return tuple(
-            Evidence(m.value, self.entries[m.phrase], words[m.first].start, words[m.end - 1].end) for m in kept
+            Evidence(m.value, self.entries[m.phrase], words[m.start].start, words[m.end - 1].end) for m in kept
         )
 
     def canonical(self, cell: str) -> tuple[str, bool]:
@@ -159,9 +121,12 @@ class AttributeRule:
         found = self.extract(cell).value
         return (found, True) if found is not None else (" ".join(cell.lower().split()), False)
 
-    def _matches(self, normal: str) -> list[_Match]:
-        words = normal.split()
-        found: list[_Match] = []
+    def mentions(self, words: Sequence[str]) -> list[Mention]:
+        """Every phrase that names a value in the words of a normalised text, in order and without overlap.
+
+        Also those that do not count; phrases listed as meaningless are none.
+        """
+        found: list[Mention] = []
         negated_until = -1
         start = 0
         while start < len(words):
@@ -169,36 +134,48 @@ class AttributeRule:
             if phrase is None:
                 start += 1
                 continue
-            before, after = words[:start], words[end : end + 1]
-            first, start = start, end
-            if self._is_negated(before, after, negated_until):
+            after = words[end] if end < len(words) else ""
+            negation = self._negation_before(words[:start], negated_until)
+            if negation is not None or after in self.negation.after:
+                first = start if negation is None else negation
+                reach, counts = (first, end + (after in self.negation.after)), False
                 negated_until = end
-                continue
+            else:
+                imitates = start > 0 and words[start - 1] in self.imitation_before
+                reach, counts = (start - imitates, end), not imitates and after not in self.imitation_after
             meaning = self.meanings[phrase]
-            if meaning is None or self.imitation_before & set(before[-1:]) or self.imitation_after & set(after):
-                continue
-            found.append(_Match(*meaning, _percent(before), first, end, phrase))
+            if meaning is not None:
+                found.append(Mention(phrase, *meaning, start, end, reach, counts))
+            start = end
         return found
 
-    def _phrase_at(self, words: list[str], start: int) -> tuple[int, str | None]:
+    def _deciding(self, words: Sequence[str]) -> list[Mention]:
+        """Of what counts the strongest level, and of this, where there are percentages, the largest share."""
+        found = [mention for mention in self.mentions(words) if mention.counts]
+        strongest = min((mention.level for mention in found), default=0)
+        kept = [(mention, _percent(words[: mention.start])) for mention in found if mention.level == strongest]
+        largest = max((percent for _, percent in kept if percent is not None), default=None)
+        return [mention for mention, percent in kept if percent == largest or largest is None]
+
+    def _phrase_at(self, words: Sequence[str], start: int) -> tuple[int, str | None]:
         """End and text of the longest phrase that begins at a word."""
+        if words[start] not in self._first_words:
+            return start, None
         for end in range(min(start + self._longest, len(words)), start, -1):
             phrase = " ".join(words[start:end])
             if phrase in self.meanings:
                 return end, phrase
         return start, None
 
-    def _is_negated(self, before: list[str], after: list[str], negated_until: int) -> bool:
-        if self.negation.after & set(after):
-            return True
+    def _negation_before(self, before: Sequence[str], negated_until: int) -> int | None:
+        """Position of the word that negates what follows `before`, or None."""
         position = len(before) - 1
         while position >= 0 and before[position] in self.negation.fillers:
             position -= 1
         if position < 0:
-            return False
-        if before[position] in self.negation.before:
-            return True
-        return before[position] in self.negation.joins and position == negated_until
+            return None
+        joined = before[position] in self.negation.joins and position == negated_until
+        return position if joined or before[position] in self.negation.before else None
 
 
 AttributeSchema = Mapping[str, AttributeRule]
@@ -271,15 +248,7 @@ def _variants(phrase: str, words: Phrases) -> list[str]:
     return [variant for spelling in spellings for variant in (spelling, f"{spelling}s", f"{spelling}es")]
 
 
-def _deciding(matches: list[_Match]) -> list[_Match]:
-    """Of the matches those of the strongest level, and of these with percentages the largest share."""
-    strongest = min((match.level for match in matches), default=0)
-    kept = [match for match in matches if match.level == strongest]
-    largest = max((match.percent for match in kept if match.percent is not None), default=None)
-    return kept if largest is None else [match for match in kept if match.percent == largest]
-
-
-def _percent(before: list[str]) -> int | None:
+def _percent(before: Sequence[str]) -> int | None:
     """The percentage within two words before a value ("60% organic cotton")."""
     for word in reversed(before[-2:]):
         if word == BREAK:
@@ -287,10 +256,3 @@ def _percent(before: list[str]) -> int | None:
         if re.fullmatch(r"\d{1,3}%", word):
             return int(word[:-1])
     return None
-
-
-def _singular(word: str) -> str:
-    for ending, replacement in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
-        if word.endswith(ending):
-            return word.removesuffix(ending) + replacement
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word

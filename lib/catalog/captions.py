@@ -27,8 +27,12 @@ def compose_caption(values: Mapping[str, str | None], *, category: str | None, t
     """
     known = [values.get(name) for name in (*ATTRIBUTES, "color")] + [category]
     head = ", ".join(value for value in known if value)
-    tail = " ".join((text or "").replace(" || ", ". ").split())
-    return _shorten(". ".join(part for part in (head, tail) if part))
+    return _shorten(". ".join(part for part in (head, plain_text(text)) if part))
+
+
+def plain_text(text: str | None) -> str:
+    """An item's text as one line, its columns joined as sentences; "" when there is none."""
+    return " ".join((text or "").replace(" || ", ". ").split())
 
 
 def _shorten(text: str) -> str:

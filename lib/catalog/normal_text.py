@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,25 +40,41 @@ def normalise_text(text: str) -> str:
     return f" {' '.join(text.split())} "
 
 
-def locate_words(text: str) -> list[Word]:
+@lru_cache(maxsize=256)
+def locate_words(text: str) -> Sequence[Word]:
     """The words of `normalise_text(text)`, in order, each with its place in `text`.
 
-    Slower than `normalise_text`: for the texts that a person looks at.
+    Several times slower than `normalise_text`, which reads whole catalogues.
 
     >>> text = "Men's ¾-Sleeves"
     >>> [(word, text[start:end]) for word, start, end in locate_words(text)]
     [('mens', "Men's"), ('3', '¾'), ('4', '¾'), ('sleeves', 'Sleeves')]
     """
-    characters, places = "", list[tuple[int, int]]()
-    for start, end in _clusters(text):
-        normal = unicodedata.normalize("NFKC", text[start:end]).lower()
-        characters += normal
-        places += [(start, end)] * len(normal)
+    if text.isascii():
+        characters, places = text.lower(), [(place, place + 1) for place in range(len(text))]
+    else:
+        parts, places = list[str](), list[tuple[int, int]]()
+        for start, end in _clusters(text):
+            parts.append(unicodedata.normalize("NFKC", text[start:end]).lower())
+            places += [(start, end)] * len(parts[-1])
+        characters = "".join(parts)
     for pattern, replacement in _STEPS:
         characters, places = _substitute(pattern, replacement, characters, places)
     spans = [(places[w.start()][0], places[w.end() - 1][1]) for w in re.finditer(r"\S+", characters)]
     # The words themselves are taken whole: the last sigma of a Greek word has a form of its own in lower case.
-    return [Word(word, *span) for word, span in zip(normalise_text(text).split(), spans, strict=True)]
+    return tuple(Word(word, *span) for word, span in zip(normalise_text(text).split(), spans, strict=True))
+
+
+def singular(word: str) -> str:
+    """A word without its plural ending.
+
+    >>> [singular(word) for word in ("dresses", "dress", "tees", "bodies")]
+    ['dress', 'dress', 'tee', 'body']
+    """
+    for ending, replacement in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+        if word.endswith(ending):
+            return word.removesuffix(ending) + replacement
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
@@ -80,11 +96,12 @@ def _substitute(
     pattern: re.Pattern[str], replacement: str, characters: str, places: list[tuple[int, int]]
 ) -> tuple[str, list[tuple[int, int]]]:
     """`pattern.sub`, where every character keeps its place; what is put in has the place of what it replaces."""
-    done, where, last = "", list[tuple[int, int]](), 0
+    parts, where, last = list[str](), list[tuple[int, int]](), 0
     for match in pattern.finditer(characters):
         start, end = match.span()
         new = match.expand(replacement)
-        done += characters[last:start] + new
-        where += places[last:start] + [(places[start][0], places[end - 1][1])] * len(new)
+        parts += [characters[last:start], new]
+        where += places[last:start]
+        where += [(places[start][0], places[end - 1][1])] * len(new)
         last = end
-    return done + characters[last:], where + places[last:]
+    return "".join([*parts, characters[last:]]), where + places[last:]

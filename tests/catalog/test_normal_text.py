@@ -1,7 +1,7 @@
 """The form in which texts are compared, and the way back to the text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib.catalog.normal_text import locate_words, normalise_text
@@ -15,12 +15,19 @@ def test_normalise_text():
 
 
 @given(st.one_of(st.text(max_size=30), st.text(alphabet=AWKWARD, max_size=12)))
+@example("İstanbul V-neck")
+@example("¾ sleeve ﬁt")
 def test_words_are_those_of_the_normalised_text_and_stand_in_order(text):
     words = locate_words(text)
     assert [word.word for word in words] == normalise_text(text).split()
     for word in words:
         assert 0 <= word.start < word.end <= len(text)
     assert [word.start for word in words] == sorted(word.start for word in words)
+
+
+@given(st.text(alphabet=[letter for letter in AWKWARD if letter.isascii()], max_size=20))
+def test_plain_letters_have_the_places_they_have_among_others(text):
+    assert locate_words(text) == locate_words(f"{text} é")[:-1]
 
 
 @given(st.lists(st.sampled_from(["v-neck", "Cotton", "80 %", "¾", "Men's", "ΣΑΣ", "é"]), min_size=1))
@@ -38,6 +45,7 @@ def test_a_place_gives_the_word_again(parts):
         ("80 % cotton", ["80 %", "cotton"]),
         ("black&white", ["black", "&", "white"]),
         ("cotton. Silk", ["cotton", ".", "Silk"]),
+        ("Men's V-neck & 60 %cotton.", ["Men's", "V", "neck", "&", "60 %", "cotton", "."]),
         ("e\u0301cru", ["e\u0301cru"]),
         ("", []),
         (" -_ ", []),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.catalog.attributes import AttributeSchema, Evidence
+from lib.catalog.attributes import AttributeSchema
+from lib.catalog.extraction import Evidence
 from lib.catalog.schema import SOURCED
 from lib.errors import IntegrityError
 
