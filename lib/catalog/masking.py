@@ -17,6 +17,8 @@ from lib.catalog.normal_text import BREAK, locate_words, normalise_text, singula
 
 _JOINING = frozenset({"and", "the", "with", "for"})
 _LONGEST_RUN = 4  # words that may spell a value in one ("t shirts" = "Tshirts")
+_EMPTY_BRACKETS = re.compile(r"\(\s*\)|\[\s*\]")
+_LOOSE_MARK = re.compile(r"\s+([.,;:!?)\]])")
 _REPEATED_MARK = re.compile(r"((?:[.,;:!?]|\|\|)+)(?:\s+(?:[.,;:!?]|\|\|)+)+(?=\s|$)")
 
 
@@ -119,7 +121,7 @@ def _cut(text: str, runs: Sequence[tuple[int, int]]) -> str:
     for first, end in runs:  # in order; the words that cancel a phrase may belong to the one before as well
         left += f"{text[done : words[first].start]} "
         done = max(done, words[end - 1].end)
-    text = re.sub(r"\(\s*\)|\[\s*\]", " ", left + text[done:])
+    text = _EMPTY_BRACKETS.sub(" ", left + text[done:])
     text = _REPEATED_MARK.sub(r"\1", text)
-    text = re.sub(r"\s+([.,;:!?)\]])", r"\1", text)
+    text = _LOOSE_MARK.sub(r"\1", text)
     return " ".join(text.split()).lstrip(" .,;:!?|").rstrip(" ,;:|")

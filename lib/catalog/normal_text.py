@@ -15,8 +15,9 @@ _STEPS = (
     (re.compile("&"), " and "),
     (re.compile(r"(\d)\s*%"), r"\1% "),
     (re.compile(r"[.,;:!?|()\[\]\n]+"), f" {BREAK} "),
-    (re.compile(r"[^\w%|]+|_"), " "),
 )
+"""What lower-case text goes through, in this order, before its words are what `_WORD` finds."""
+_WORD = re.compile(r"(?:[^\W_]|[%|])+")
 
 
 class Word(NamedTuple):
@@ -37,7 +38,7 @@ def normalise_text(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).lower()
     for pattern, replacement in _STEPS:
         text = pattern.sub(replacement, text)
-    return f" {' '.join(text.split())} "
+    return f" {' '.join(_WORD.findall(text))} "
 
 
 @lru_cache(maxsize=256)
@@ -60,7 +61,7 @@ def locate_words(text: str) -> Sequence[Word]:
         characters = "".join(parts)
     for pattern, replacement in _STEPS:
         characters, places = _substitute(pattern, replacement, characters, places)
-    spans = [(places[w.start()][0], places[w.end() - 1][1]) for w in re.finditer(r"\S+", characters)]
+    spans = [(places[w.start()][0], places[w.end() - 1][1]) for w in _WORD.finditer(characters)]
     # The words themselves are taken whole: the last sigma of a Greek word has a form of its own in lower case.
     return tuple(Word(word, *span) for word, span in zip(normalise_text(text).split(), spans, strict=True))
 
