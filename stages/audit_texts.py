@@ -2,6 +2,8 @@
 
 import argparse
 
+import numpy as np
+
 from lib import stage
 from lib.artifacts import write_json, write_text
 from lib.catalog.attributes import load_attribute_schema
@@ -33,7 +35,9 @@ def run(args: argparse.Namespace, params: Params) -> str:
         image_weight=params.evaluate.fused_image_weight,
         bootstrap=params.evaluate.bootstrap,
     )
-    report = {"leakage": leakage, "budget": measure_budget(rows, schema, TokenCounter(backbone))}
+    rng = np.random.default_rng(params.evaluate.bootstrap.seed)
+    budget = measure_budget(rows, schema, TokenCounter(backbone), rng=rng)
+    report = {"leakage": leakage, "budget": budget}
     write_json(args.out / "text_audit.json", report)
     write_text(args.out / "text_audit.md", markdown_report(report))
     return summary_lines(report)

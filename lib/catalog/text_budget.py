@@ -14,6 +14,8 @@ from lib.catalog.captions import plain_text
 from lib.catalog.normal_text import locate_words
 
 IntArray = npt.NDArray[np.int64]
+MAX_ITEMS = 50_000
+"""Items looked at most; a tokenizer reads some thousand texts a second."""
 PERCENTILES = (50, 90, 95, 99)
 _DECIMALS = 6
 
@@ -28,7 +30,9 @@ class Tokens(Protocol):
         ...
 
 
-def measure_budget(rows: pd.DataFrame, schema: AttributeSchema, tokens: Tokens) -> dict[str, Any]:
+def measure_budget(
+    rows: pd.DataFrame, schema: AttributeSchema, tokens: Tokens, *, rng: np.random.Generator
+) -> dict[str, Any]:
     """Compare the full texts and the captions of a catalogue with a token limit.
 
     An attribute value that was read from the text is *lost* when the first phrase that names it ends behind the
@@ -38,6 +42,7 @@ def measure_budget(rows: pd.DataFrame, schema: AttributeSchema, tokens: Tokens) 
         rows: processed rows with `text`, `caption`, and the attributes of `schema` with their `_source`.
         schema: the one that processed them.
         tokens: the backbone's own tokenizer.
+        rng: draws `MAX_ITEMS` of more rows.
 
     Returns:
         `{"limit", "full_text": {...}, "caption": {...}, "attributes": {name: {...}}}`. Texts have the number of
@@ -46,6 +51,8 @@ def measure_budget(rows: pd.DataFrame, schema: AttributeSchema, tokens: Tokens) 
         from the text and the shares `lost_in_full_text` and `lost_in_caption`. What cannot be said is a string
         `skipped: reason`.
     """
+    if len(rows) > MAX_ITEMS:
+        rows = rows.iloc[np.sort(rng.choice(len(rows), size=MAX_ITEMS, replace=False))]
     texts = {
         "full_text": [plain_text(text) for text in rows["text"]],
         "caption": [plain_text(caption) for caption in rows["caption"]],

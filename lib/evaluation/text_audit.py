@@ -11,7 +11,8 @@ _LEAK_NOTE = """\
 A caption names attribute values, and many values were read from the text in the first place. Every search is
 measured twice: with the captions as they are (*value*) and with captions in which nothing names the attribute
 (*masked*). *leak* = value − masked: what the label, read back, is worth. *beyond* = masked − image: what texts help
-when they do not say the answer. *image* is the image query against images, for the same queries.
+when they do not say the answer; that may in part be telling items whose value is known from others. *image* is the
+image query against images, for the same queries.
 
 Points (hundredths) of precision at {k}, gallery = train ({n_gallery} of {gallery_items} items), queries = {split}
 ({n_queries} with a caption), without the query's own product; an unknown neighbour is no match; weight of the image

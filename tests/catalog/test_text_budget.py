@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.catalog.attributes import load_attribute_schema
+from lib.catalog import text_budget
+from lib.catalog.attributes import AttributeSchema, load_attribute_schema
 from lib.catalog.captions import compose_caption
 from lib.catalog.normal_text import normalise_text
 from lib.catalog.schema import SOURCED, STRING_COLUMNS
-from lib.catalog.text_budget import measure_budget
 
 SCHEMA = load_attribute_schema(Path(__file__).parents[2] / "lib/catalog/attributes.yaml")
 
@@ -58,6 +58,10 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
     return table.where(table.notna(), None)
 
 
+def measured(rows: pd.DataFrame, schema: AttributeSchema, tokens: Letters) -> dict[str, Any]:
+    return text_budget.measure_budget(rows, schema, tokens, rng=np.random.default_rng(0))
+
+
 def test_by_hand() -> None:
     rows = frame(
         described("a v-neck || of wool"),  # 18 letters in one line; "v-neck" ends with the 8th, "wool" with the last
@@ -65,7 +69,7 @@ def test_by_hand() -> None:
         described("henley"),
         described(None, material="silk"),
     )
-    report = measure_budget(rows, SCHEMA, Letters(19))
+    report = measured(rows, SCHEMA, Letters(19))
     assert report["limit"] == 19
     assert report["full_text"] == {
         "items": 3,
@@ -74,7 +78,7 @@ def test_by_hand() -> None:
         "cut": 0.0,
         "tokens_cut": "skipped: no text is cut",
     }
-    report = measure_budget(rows, SCHEMA, Letters(18))
+    report = measured(rows, SCHEMA, Letters(18))
     assert report["full_text"]["cut"] == pytest.approx(2 / 3, abs=1e-6)
     assert report["full_text"]["tokens_cut"] == {"mean": 1.0, "p95": 1}
     # captions: "v-neck, wool. a v-neck. of wool" twice, "henley. henley", "silk"
@@ -89,7 +93,7 @@ def test_the_first_phrase_that_counts_decides() -> None:
     rows = frame(described("not wool, without wool, faux wool; wool and more wool"))
     at = "not wool, without wool, faux wool; wool"
     for limit, lost in ((len(at) + 2, 0.0), (len(at) + 1, 1.0)):
-        assert measure_budget(rows, SCHEMA, Letters(limit))["attributes"]["material"]["lost_in_full_text"] == lost
+        assert measured(rows, SCHEMA, Letters(limit))["attributes"]["material"]["lost_in_full_text"] == lost
 
 
 @pytest.mark.parametrize("limit", [10, 24, 40, 70, 200])
@@ -98,7 +102,7 @@ def test_lost_values_equal_a_slow_reference(limit: int) -> None:
     rng = np.random.default_rng(limit)
     words = ["a", "fine", "tee", "of", *PHRASES]
     rows = frame(*(described(" ".join(rng.choice(words, size=12))) for _ in range(40)))
-    report = measure_budget(rows, SCHEMA, Letters(limit))
+    report = measured(rows, SCHEMA, Letters(limit))
     for name, rule in SCHEMA.items():
         told = rows[rows[f"{name}_source"] == "text"]
         if told.empty:
@@ -115,8 +119,15 @@ def test_lost_values_equal_a_slow_reference(limit: int) -> None:
             assert report["attributes"][name][field] == pytest.approx(np.mean(lost), abs=1e-6), (name, column)
 
 
+def test_large_catalogues_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_budget, "MAX_ITEMS", 5)
+    rows = frame(*(described(f"henley {number}") for number in range(20)))
+    report = measured(rows, SCHEMA, Letters(10))
+    assert report["full_text"]["items"] == report["attributes"]["neckline"]["n"] == 5
+
+
 def test_no_texts_at_all() -> None:
-    report = measure_budget(frame(described(None), described("")), SCHEMA, Letters(10))
+    report = measured(frame(described(None), described("")), SCHEMA, Letters(10))
     assert report["full_text"] == report["caption"] == "skipped: no item has one"
     assert set(report["attributes"].values()) == {"skipped: no value was read from the text"}
     assert list(report["attributes"]) == list(SCHEMA)
