@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from lib.params import ATTRIBUTES
 
@@ -46,6 +47,7 @@ def _shorten(text: str) -> str:
     return " ".join(words)
 
 
+@lru_cache(maxsize=16_384)
 def _cost(word: str) -> int:
     """Tokens of a word, rather too many than too few: digits and marks count singly, other letters by bytes."""
     letters = sum(character.isascii() and character.isalpha() for character in word)

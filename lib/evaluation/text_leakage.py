@@ -35,9 +35,9 @@ from lib.params import Bootstrap, QueryMode
 from lib.retrieval.search import TopK, exact_top_k
 
 SPLIT = "validation"
-MAX_GALLERY = 5_000
-"""Gallery items at most: each needs a masked caption per attribute, which a large text tower reads for minutes."""
-MAX_QUERIES = 2_000
+MAX_GALLERY = 1_500
+"""Gallery items at most, in whole products: each text is masked and embedded once per attribute."""
+MAX_QUERIES = 400
 MIN_PRODUCTS = 10
 """Query products below which an interval says nothing: of four equal differences it has width zero."""
 
@@ -77,7 +77,8 @@ def measure_leakage(
         pattern_only: categories that say nothing about the category.
         k: results per query.
         image_weight: weight of the image in fused embeddings.
-        bootstrap: resamples and seed; the seed also draws gallery and queries above `MAX_GALLERY`, `MAX_QUERIES`.
+        bootstrap: resamples and seed; the seed also draws gallery products and queries where there are
+            more items than `MAX_GALLERY` and `MAX_QUERIES`.
 
     Returns:
         `{"split", "k", "image_weight", "n_queries", "n_gallery", "gallery_items", "attributes"}`, where
@@ -94,7 +95,7 @@ def measure_leakage(
     """
     rng = np.random.default_rng(bootstrap.seed)
     gallery = side_of(embedded.catalog, rows)
-    gallery = gallery.of_rows(_sample(len(gallery), MAX_GALLERY, rng))
+    gallery = gallery.of_rows(_sample_products(gallery.rows["product_id"], MAX_GALLERY, rng))
     queries = side_of(embedded.queries.of_split(SPLIT), rows)
     products = column_codes(gallery.rows, queries.rows, "product_id")
     n_allowed = count_allowed(products.queries, products.gallery, gallery.captioned)
@@ -228,6 +229,14 @@ class _Audit:
                     f"{kind}_high": rounded(ends.high[column]),
                 }
         return group
+
+
+def _sample_products(products: pd.Series, wanted: int, rng: np.random.Generator) -> IntArray:
+    """Sorted rows of whole products, drawn until there are as many as wanted, or a few more; views share a text."""
+    codes, names = pd.factorize(products)
+    order = rng.permutation(len(names))
+    before = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names))[order])[:-1]])
+    return np.flatnonzero(np.isin(codes, order[before < wanted]))
 
 
 def _sample(n: int, wanted: int, rng: np.random.Generator) -> IntArray:

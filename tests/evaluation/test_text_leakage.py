@@ -174,6 +174,19 @@ def test_large_catalogues_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first["attributes"]["neckline"]["all"]["fused_to_fused"]["leak_low"] > 0
 
 
+@pytest.mark.parametrize("wanted", [0, 1, 4, 7, 12, 90])
+def test_the_gallery_is_drawn_in_whole_products(wanted: int) -> None:
+    products = pd.Series(list("abbcccddddeeab"))
+    rows = text_leakage._sample_products(products, wanted, np.random.default_rng(3))
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    drawn = set(products[rows])
+    assert len(rows) == products.isin(drawn).sum()
+    largest = products.value_counts().max()
+    assert min(wanted, len(products)) <= len(rows) < max(wanted, 1) + largest
+    again = text_leakage._sample_products(products, wanted, np.random.default_rng(3))
+    assert again.tolist() == rows.tolist()
+
+
 NOBODY = "skipped: no query of the validation split has a caption and a captioned item of another product to find"
 
 
