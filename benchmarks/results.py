@@ -19,17 +19,15 @@ INTRODUCTION = (
 
 def write_section(title: str, body: str, *, path: Path = RESULTS) -> None:
     """Put `body` under `## title`, in the place of an earlier section of that title or at the end."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else INTRODUCTION
-    if not text.startswith(INTRODUCTION):
-        text = INTRODUCTION
-    introduction, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
     section = f"## {title}\n\n{body.strip()}\n"
     titles = [part.partition("\n")[0] for part in sections]
     if f"## {title}" in titles:
         sections[titles.index(f"## {title}")] = section
     else:
         sections.append(section)
-    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [introduction, *sections]), encoding="utf-8")
+    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [INTRODUCTION, *sections]), encoding="utf-8")
 
 
 def sgemm_gflops(size: int = 2048, repeats: int = 5) -> float:

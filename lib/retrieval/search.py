@@ -130,8 +130,10 @@ def _search_chunk(
         if excluded is not None:
             query, item = excluded.cells(part, items)
             scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
+        allowed = torch.empty_like(scores)  # one buffer: fresh pages for every mask cost more than the sum
         for name, bias_tensor in blocked.items():
-            rows, best = best_of_groups(scores + bias_tensor, n_groups=n_groups, width=width)
+            torch.add(scores, bias_tensor, out=allowed)
+            rows, best = best_of_groups(allowed, n_groups=n_groups, width=width)
             found[name].add(slice(part.start, part.stop), rows + items.start, best)
 
 
