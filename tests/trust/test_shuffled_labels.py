@@ -6,7 +6,7 @@ product among its results, a held-out label in training) or an interval that pro
 training only and measured by the true ones are no such null: training on wrong labels does harm, and an interval
 below zero is then the truth. That run must show no gain, and has a test of its own.
 
-An interval of 95 % misses zero now and then: 60 of them are drawn, over ten catalogues, and it is their share and
+An interval of 95 % misses zero now and then: 48 of them are drawn, over eight catalogues, and it is their share and
 their mean that are tested.
 """
 
@@ -21,7 +21,7 @@ from whole_shop import make_shop, scoreboard_of, shuffled, small_params
 
 from lib.evaluation import probe
 
-SEEDS = range(10)
+SEEDS = range(8)
 ROWS = [f"{label}@10" for label in ("neckline", "category", "color", "material", "pattern", "sleeve")]
 
 
@@ -50,7 +50,7 @@ def test_shuffled_labels_bring_nothing(tmp_path: Path) -> None:
 
 def test_true_labels_bring_a_gain_that_no_interval_doubts(tmp_path: Path) -> None:
     boards = []
-    for seed in list(SEEDS)[:3]:
+    for seed in list(SEEDS)[:2]:
         shop = make_shop(seed)
         boards.append(scoreboard_of(shop, shop, small_params(), tmp_path / str(seed)))
     assert (deltas(boards, "delta_low") > 0).all() and (deltas(boards, "delta").mean(axis=0) > 8).all()
@@ -58,7 +58,7 @@ def test_true_labels_bring_a_gain_that_no_interval_doubts(tmp_path: Path) -> Non
 
 def test_training_on_shuffled_labels_gains_nothing_by_the_true_ones(tmp_path: Path) -> None:
     boards = []
-    for seed in list(SEEDS)[:5]:
+    for seed in list(SEEDS)[:4]:
         shop = make_shop(seed)
         wrong = shuffled(shop, np.random.default_rng([seed, 1]), sides=("catalog",))
         boards.append(scoreboard_of(wrong, shop, small_params(), tmp_path / str(seed)))
