@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks.ablation_clone import Clone, StepFailed
 from benchmarks.ablation_table import SPLIT, markdown, query_table, summarise, values
-from benchmarks.ablation_variants import FULL, Variant, read_variants
+from benchmarks.ablation_variants import FULL, Variant, read_variants, recipe_text
 from lib.artifacts import read_json, read_parquet, write_json, write_parquet, write_text
 from lib.errors import BusyError, ConfigError, IntegrityError, PipelineError
 from lib.evaluation.evaluation import load_evaluation
@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         print(f"full recipe: {args.params.name}, in {home / 'clone'}", flush=True)
-        clone.prepare(params, data=raw_data(params, args.data))
+        recipe = recipe_text(args.params, params, variants)
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw_data(params, args.data))
         baseline = table_of(clone.folder, "baseline", params)
         keys = {variant.name: clone.key(variant.params) for variant in variants}
         results = Results(home / "results")
@@ -72,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         tables = {name: table for name, key in keys.items() if (table := results.load(name, key)) is not None}
     waiting = {v.name: failed.get(v.name, "not run yet") for v in variants if v.name not in tables}
     found = summarise(variants, tables, baseline, params.scoreboard.bootstrap, not_there={**left_out, **waiting})
-    recipe = args.params.name if not own else "params.yaml"
-    text = markdown(found, made_by="python -m benchmarks.ablation", recipe=recipe)
+    text = markdown(found, made_by="python -m benchmarks.ablation", recipe=args.params.name)
     write_json(out / "ABLATION.json", found)
     write_text(out / "ABLATION.md", text)
     print(f"{len(tables)} of {len(variants)} variants in {out / 'ABLATION.md'}")

@@ -38,12 +38,13 @@ class Clone:
         self._root = root
         self._logs = logs
 
-    def prepare(self, params: Params, *, data: Path | None) -> None:
+    def prepare(self, recipe: str, *, raw_dir: str, data: Path | None) -> None:
         """Bring the copy to the state of the user's working tree, with these parameters, and build the pipeline.
 
         Args:
-            params: the full recipe.
-            data: folder of the raw catalogue, shown at `data.raw_dir`; None for one that a stage makes.
+            recipe: the parameter file of the full recipe, as text.
+            raw_dir: where in the copy the raw catalogue stands (`data.raw_dir`).
+            data: folder of the raw catalogue, shown at `raw_dir`; None for one that a stage makes.
 
         Raises:
             StepFailed: `dvc repro` failed.
@@ -58,12 +59,11 @@ class Clone:
         else:
             self._git("checkout", "-q", "-f", ".")
             (self.folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
-        text = yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        same = yaml.safe_load(text) == yaml.safe_load((self._root / "params.yaml").read_text(encoding="utf-8"))
+        same = yaml.safe_load(recipe) == yaml.safe_load((self._root / "params.yaml").read_text(encoding="utf-8"))
         self._copy_files(with_results=fresh and same)
-        (self.folder / "params.yaml").write_text(text, encoding="utf-8")
+        (self.folder / "params.yaml").write_text(recipe, encoding="utf-8")
         if data is not None:
-            self._show_data(self.folder / params.data.raw_dir, data)
+            self._show_data(self.folder / raw_dir, data)
         self._commit("the full recipe")
         if fresh and same:
             cache = self._dvc("cache", "dir", cwd=self._root).strip()

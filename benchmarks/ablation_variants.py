@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,23 @@ def read_variants(file: Path, base: Params) -> tuple[list[Variant], dict[str, st
                 continue
             variants.append(Variant(name, part, what, overrides, params))
     return variants, left_out
+
+
+def recipe_text(file: Path, params: Params, variants: Sequence[Variant]) -> str:
+    """The parameter file as it stands, so that nothing built from it counts as changed.
+
+    Only a key that a variant overrides and that the file leaves to its default is added: `dvc exp run -S` changes
+    no key that is not there.
+    """
+    text = file.read_text(encoding="utf-8")
+    raw, full = yaml.safe_load(text), params.model_dump(mode="json")
+    missing = {}
+    for key in dict.fromkeys(key for variant in variants for key in variant.overrides):
+        path, _, last = key.rpartition(".")
+        place = _at(raw, path, name=str(file))
+        if isinstance(place, dict) and last not in place:
+            place[last] = missing[key] = _at(full, key, name=str(file))
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True) if missing else text
 
 
 def _spelt_out(

@@ -12,7 +12,7 @@ from dvc.utils.hydra import apply_overrides as dvc_overrides
 
 from benchmarks.ablation import Results, main
 from benchmarks.ablation_table import compare, markdown, query_table, seed_noise, summarise, values
-from benchmarks.ablation_variants import FULL, SEEDS, Variant, hydra_value, read_variants
+from benchmarks.ablation_variants import FULL, SEEDS, Variant, hydra_value, read_variants, recipe_text
 from lib.errors import ConfigError
 from lib.params import Bootstrap, ClassRow, Scoreboard, load_params
 
@@ -29,11 +29,24 @@ def test_dvc_reads_every_variant_as_it_is_meant(recipe: Path, tmp_path: Path) ->
     assert variants[0].name == FULL and len({variant.name for variant in variants}) == len(variants) > 25
     for variant in variants:
         file = tmp_path / "params.yaml"
-        file.write_text(yaml.safe_dump(base.model_dump(mode="json")), encoding="utf-8")
+        file.write_text(recipe_text(recipe, base, variants), encoding="utf-8")
         dvc_overrides(file, [word for word in variant.options if word != "-S"])
         assert load_params(file) == variant.params, variant.name
         assert variant.name == FULL or variant.params != base
         assert set(variant.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-"), "goes into the name of a git ref"
+
+
+def test_a_recipe_is_used_as_it_stands_or_with_the_keys_that_it_leaves_out(tmp_path: Path) -> None:
+    whole = ROOT / "params.yaml"
+    base = load_params(whole)
+    variants, _ = read_variants(DECLARED, base)
+    assert recipe_text(whole, base, variants) == whole.read_text(encoding="utf-8")
+    old = yaml.safe_load(whole.read_text(encoding="utf-8"))
+    del old["train"]["loss"]["temperature"], old["pairs"]["graphic_policy"]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old), encoding="utf-8")
+    filled = yaml.safe_load(recipe_text(tmp_path / "old.yaml", base, variants))
+    assert filled["train"]["loss"]["temperature"] == "learned" and filled["pairs"]["graphic_policy"] == "pattern_only"
+    assert "image_url" not in filled["data"]["columns"], "what no variant changes is not added"
 
 
 def test_every_listed_part_has_a_variant_on_the_sample() -> None:
