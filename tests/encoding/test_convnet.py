@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_any_image_size_from_sixteen_grids_on(size: int, grid: int) -> None:
     net = PlainConvNet(8, grid, 12).eval()
     features = net.forward_features(torch.rand(2, 3, size, size))
-    assert features.shape == (2, 4 * 8 * (grid * grid + 2)) and net.num_features == features.shape[1]
+    n_learnt, n_gradients = 4 * 8 * (grid * grid + 2), 9 * (2 * grid) ** 2
+    assert features.shape == (2, n_learnt + n_gradients) and net.num_features == features.shape[1]
     assert net.forward_head(features).shape == (2, 12)
 
 
@@ -37,9 +38,27 @@ def test_place_is_read_and_texture_is_pooled() -> None:
     with torch.no_grad():
         before, after = (net.forward_features(x)[0] for x in (top, top.roll(32, dims=2)))
     n_pooled = 2 * 4 * 8
-    by_place = (before - after)[:-n_pooled].abs().max() / before[:-n_pooled].abs().max()
-    pooled = (before - after)[-n_pooled:].abs().max() / before[-n_pooled:].abs().max()
-    assert by_place > 0.1 and pooled < 1e-4
+    n_map = 4 * 8 * 4 * 4
+    moved = (before - after).abs()
+    by_place, pooled, gradients = (
+        moved[part].max() / before[part].abs().max()
+        for part in (slice(n_map), slice(n_map, n_map + n_pooled), slice(n_map + n_pooled, None))
+    )
+    assert by_place > 0.1 and pooled < 1e-4 and gradients > 0.1
+
+
+def test_gradients_are_standardised_by_the_training_images() -> None:
+    torch.manual_seed(0)
+    net = PlainConvNet(8, 4, 12).train()
+    net.dropout.p = 0.0
+    images = torch.rand(64, 3, 64, 64)
+    n_gradients = net.gradients.num_features
+    in_training = net.forward_features(images)[:, -n_gradients:]
+    assert in_training.mean(0).abs().max() < 1e-4 and (in_training.var(0) - 1).abs().max() < 0.1
+    for _ in range(150):
+        net.forward_features(images)
+    afterwards = net.eval().forward_features(images)[:, -n_gradients:]
+    assert torch.allclose(afterwards, in_training, atol=0.1)
 
 
 def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path) -> None:
