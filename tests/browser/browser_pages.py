@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from hostile import LABELS, catalogue, per_query, picture
 
 from lib.report import changes, gallery
+from lib.report.audit import audit_page
 from lib.report.map_page import map_page
 
 
@@ -58,8 +60,47 @@ def map_html() -> str:
     return map_page(items, maps, figures, texts=texts, images=[picture(place) for place in range(60)])
 
 
+def audit_html() -> str:
+    items = catalogue(24)
+    rows = [
+        (
+            item.item_id,
+            item.product_id,
+            item.category2 or "",
+            item.text,
+            label,
+            value,
+            "text",
+            item.text[:5],
+            ((0, 5),),
+        )
+        for item in items.itertuples()
+        for label in ("neckline", "sleeve", "color")
+        if (value := getattr(item, label)) is not None
+    ]
+    columns = ["item_id", "product_id", "category", "text", "attribute", "value", "source", "phrase", "spans"]
+    claims = pd.DataFrame(rows, columns=columns)
+    claims.insert(0, "row", [str(number + 1) for number in range(len(claims))])
+    counts: dict[str, object] = dict.fromkeys(
+        ("from_column", "from_text", "column_and_text", "ambiguous_text"), 12345
+    )
+    counts |= {"coverage": 0.5, "coverage_where_applicable": 0.75}
+    counts |= {"agreement": 0.75, "agreement_low": 0.3, "agreement_high": 0.95}
+    counts["disagreements"] = [{"column": text, "text": "blue", "items": 7} for text in items["text"][:6]]
+    report = {
+        "items": 9999,
+        "audited_items": claims["item_id"].nunique(),
+        "claims": len(claims),
+        "categories_left_out": list(items["text"][:3]),
+        "attributes": dict.fromkeys(("neckline", "sleeve", "color"), counts),
+    }
+    images = {item_id: picture(place) for place, item_id in enumerate(items["item_id"])}
+    return audit_page(claims, report, images)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "gallery": gallery_html,
     "changes": changes_html,
     "embedding map": map_html,
+    "grounding audit": audit_html,
 }

@@ -46,7 +46,7 @@ def test_page(claims):
     assert re.search(r'title="material, color">denim</mark><mark class="color"[^>]*> blue</mark> jacket', page)
     assert "no category" in page and "no text" in page
     assert re.findall(r'class="number">(\d+)<', page) == ["1", "2", "3"]
-    assert "75.0 [30.1, 95.4]" in page and re.search(r"<td>material</td><td>–</td>", page)
+    assert "75.0 [30.1, 95.4]" in page and re.search(r'<th scope="row">material</th><td>–</td>', page)
     targets = {a["id"] for _, a in reader.tags if "id" in a}
     links = [a["href"] for t, a in reader.tags if t == "a"]
     assert links and {link.removeprefix("#") for link in links} == targets
