@@ -190,11 +190,8 @@ def markdown(found: Mapping[str, Any], *, made_by: str, recipe: str) -> str:
         "(hundredths). The first lines are levels; every other line is the recipe with one part changed, as its "
         "difference from the full recipe: **minus means that the part helps**.",
         "",
-        "`noise` is how far two runs of the same recipe lie apart in 95 % of the cases, from "
-        f"{len(found['seeds']) + 1} runs that differ by their seed only. A difference stands in **bold** when it is "
-        "larger than that *and* its paired interval over the queries' products excludes zero; one run does not tell "
-        "the others from noise. `mean`: of the six labels; `unseen mean`: the same against a gallery that no model "
-        "was trained on; `text mean`, `fused mean`: of text queries, and of image and text together.",
+        _noise_note(found) + " `mean`: of all labels; `unseen mean`: the same against a gallery that no model was "
+        "trained on; `text mean`, `fused mean`: of text queries, and of image and text together at one fixed weight.",
         "",
         f"| variant | {' | '.join(_head(name) for name in rows)} |",
         "|---|" + "---:|" * len(rows),
@@ -220,6 +217,19 @@ def markdown(found: Mapping[str, Any], *, made_by: str, recipe: str) -> str:
         lines += ["", "Without figures:", ""]
         lines += [f"- `{name}`: {_escaped(reason)}" for name, reason in found["not_there"].items()]
     return "\n".join([*lines, ""])
+
+
+def _noise_note(found: Mapping[str, Any]) -> str:
+    runs = len(found["seeds"]) + 1
+    if not found["noise"]:
+        return (
+            f"Nothing stands in **bold**: what is noise takes three runs that differ by their seed, here are {runs}."
+        )
+    return (
+        f"`noise` is how far two runs of the same recipe lie apart in 95 % of the cases, from {runs} runs that "
+        "differ by their seed only. A difference stands in **bold** when it is larger than that *and* its paired "
+        "interval over the queries' products excludes zero; one run does not tell the others from noise."
+    )
 
 
 def _parts(table: pd.DataFrame, name: str) -> list[str]:

@@ -9,6 +9,8 @@ import sys
 import pytest
 from workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bold", "no-hard-pairs")
 # two gentle epochs leave the tiny model at its baseline; bolder ones do not
 VARIANTS = """
