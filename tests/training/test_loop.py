@@ -114,8 +114,8 @@ def test_a_fresh_run_leaves_no_epochs_of_an_earlier_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", ["linear", "mlp", "prototype"])
 def test_every_head_learns(tmp_path: Path, head: str) -> None:
     params = tiny_params(
-        epochs=16, patience=0, head__kind=head, head__hidden=64, head__dropout=0.1, loss__contrastive=0.0, loss__image_text=0.0,
-        loss__attribute_contrastive=0.3, loss__attribute_heads=1.0,
+        epochs=16, patience=0, head__kind=head, head__hidden=64, head__dropout=0.1,
+        loss__contrastive=0.0, loss__image_text=0.0, loss__attribute_contrastive=0.3, loss__attribute_heads=1.0,
     )  # fmt: skip
     history = run(tmp_path, params, validate=neckline_precision)
     rows = [row["validation"]["neckline@10"] for row in history]  # type: ignore[index]
