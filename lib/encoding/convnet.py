@@ -4,7 +4,7 @@ OpenCLIP builds any timm model by name, so the trained folder stays an ordinary 
 this module first. Its last feature map is read by place as well as pooled: catalogue photographs are aligned (the
 collar is at the top, the hem at the bottom), and place is what a network with a few thousand images learns slowest.
 The pooled part is for what has no place: the material's texture. Beside the learnt map stand oriented gradients,
-which need not be learnt: a linear classifier reads a neckline from them better than from the map.
+which need not be learnt.
 """
 
 from __future__ import annotations

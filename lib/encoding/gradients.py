@@ -1,7 +1,6 @@
 """Histograms of oriented gradients as a fixed layer: edges by place, which nothing has to be learnt for.
 
-A few hundred labelled photographs are too few to learn what a collar's edges look like, and enough to learn what
-they mean. Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection".
+Dalal and Triggs 2005, "Histograms of Oriented Gradients for Human Detection".
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
     """Dropout with a generator of its own; `x` itself when there is none."""
     if generator is None or rate == 0:
         return x
-    # sixteen random bits per entry, four entries per draw: a uniform number each would take as long as the layer
+    # sixteen random bits per entry, four entries per draw: a uniform number each takes twice the time
     drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
     lost = int(rate * 2**16)  # of 2**16

@@ -122,8 +122,7 @@ class BatchLoss:
         self.negative_weights = torch.cat([weights, torch.zeros(1)])[negative_kinds]
         self.positive_weights = torch.where(positive_kinds >= 0, weights[positive_kinds], self.negative_weights)
         names = sorted(data.codes)
-        # (n, n_attributes); half the size compares in half the time
-        self.codes = torch.stack([data.codes[name] for name in names], dim=1).to(torch.int32)
+        self.codes = torch.stack([data.codes[name] for name in names], dim=1)  # (n, n_attributes)
         self.names = names
         # what the classifiers learn: the value, the place after the last one for "has none", or -1
         self.targets = torch.stack(
