@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench ablation browser clean
+.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation browser clean
 
 run: setup
 	python -m lib.params params.yaml
@@ -54,6 +54,10 @@ bench: setup-dev
 	python -m benchmarks.training --write
 	python -m benchmarks.evaluation --write
 	python -m benchmarks.pipeline --write
+
+# the scoreboard under three seeds of everything that is trained, in a private copy under .cache/seeds
+seeds: setup
+	python -m benchmarks.seeds --write
 
 # what each part of the recipe brings, on validation, in a private copy under .cache/ablation; goes on where it was stopped
 # make ablation PARAMS=my.yaml DATA=/path/to/raw ONLY="head-mlp no-hard"

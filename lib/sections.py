@@ -111,6 +111,7 @@ class BackboneTraining(Section):
     text_layers: Positive
     context_length: Annotated[int, Field(ge=8, le=77)]
     embed_dim: Positive
+    fixed_dim: Literal[0, 16, 32, 64, 128, 256]
     epochs: Positive
     batch_size: Annotated[int, Field(ge=2)]
     lr: Annotated[float, Field(gt=0)]
@@ -119,6 +120,12 @@ class BackboneTraining(Section):
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
     attribute_loss: Annotated[float, Field(ge=0)]
     seed: int
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> BackboneTraining:
+        if self.fixed_dim >= self.embed_dim:
+            raise ValueError(f"fixed_dim {self.fixed_dim} leaves nothing to learn of embed_dim {self.embed_dim}")
+        return self
 
 
 class Backbone(Section):

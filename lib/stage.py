@@ -91,7 +91,9 @@ def pin_threads(threads: int) -> None:
 
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode(
+        "error"
+    )  # as use_deterministic_algorithms, which also imports the compiler: 1.5 s
     # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

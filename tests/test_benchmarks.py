@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.results import INTRODUCTION, write_section
+from benchmarks.results import INTRODUCTION, ROOT, write_section
+from benchmarks.seeds import SEED_KEYS, markdown
+from lib.params import load_params
 
 
 def test_a_section_takes_the_place_of_its_predecessor(tmp_path: Path) -> None:
@@ -12,3 +14,22 @@ def test_a_section_takes_the_place_of_its_predecessor(tmp_path: Path) -> None:
     for title, body in (("One", "first"), ("Two", "second\n\n| a |\n|---|"), ("One", "third")):
         write_section(title, body, path=path)
     assert path.read_text() == INTRODUCTION + "\n## One\n\nthird\n\n## Two\n\nsecond\n\n| a |\n|---|\n"
+
+
+def test_the_table_of_seeds_shows_the_least_gain() -> None:
+    def row(delta: float) -> dict[str, float]:
+        return {"delta": delta, "delta_low": delta - 0.02, "delta_high": delta + 0.02, "n_queries": 60}
+
+    boards = {42: {"a@10": row(0.123), "b@10": row(0.0)}, 1: {"a@10": row(-0.01)}}
+    lines = markdown(boards).splitlines()
+    assert lines[-1] == "| a@10 | 60 | +12.3 [+10.3, +14.3] | -1.0 [-3.0, +1.0] | -1.0 |"
+    assert not any("b@10" in line for line in lines), "a row that a seed lacks is left out"
+
+
+def test_the_seeds_are_keys_of_the_parameters() -> None:
+    raw = load_params(ROOT / "params.yaml").model_dump()
+    for key in SEED_KEYS:
+        section = raw
+        for part in key.split("."):
+            section = section[part]
+        assert isinstance(section, int)

@@ -77,6 +77,7 @@ def test_renamed_key_is_missing_and_recognised(raw: dict[str, Any]) -> None:
         (("train", "lr"), -1, "'train.lr'"),
         (("data", "splits", "train"), 0.9, "must be 1"),
         (("pairs", "shares", "easy"), 0.5, "add up to 1"),
+        (("backbone", "train", "embed_dim"), 128, "fixed_dim 128 leaves nothing to learn of embed_dim 128"),
     ],
 )
 def test_bad_values(raw: dict[str, Any], path: tuple[str, ...], value: Any, says: str) -> None:

@@ -35,7 +35,10 @@ MAX_GRADIENT = 10.0
 """Norm at which gradients are clipped: early steps only."""
 
 MARGIN = 1.125
-"""Training images are kept this much larger than the input, so that a random crop rarely enlarges."""
+"""Training images are kept this much larger than the convolutions read, so that a random crop rarely enlarges."""
+
+MAX_DESCRIBED = 3_000
+"""Train images, evenly spread, whose descriptors give the fixed dimensions."""
 
 
 def train_backbone(
@@ -63,14 +66,18 @@ def train_backbone(
             "backbone.source train needs captions: fewer than two items of the train split have text or "
             "attributes; map data.columns.text, or use backbone.source checkpoint or hub"
         )
-    images = _load_images(processed, size=round(params.image_size * MARGIN), workers=threads)
     torch.manual_seed(params.seed)  # OpenCLIP initialises from the global generator
     config = model_config(params)
     model = open_clip.CLIP(**config)
     visual: Any = model.visual
     visual.preprocess_cfg = _preprocess_config(params.image_size)
-    _fit(model, images, texts, usable, params)
-    return model.eval(), config
+    side = min(params.image_size, visual.trunk.sight)
+    images = _load_images(processed, size=round(side * MARGIN), workers=threads)
+    _fit(model, images, side, texts, usable, params)
+    model.eval()
+    if params.fixed_dim:
+        visual.trunk.describe(_descriptors(processed, visual, len(images), workers=threads))
+    return model, config
 
 
 def model_config(params: BackboneTraining) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def model_config(params: BackboneTraining) -> dict[str, Any]:
         "embed_dim": params.embed_dim,
         "vision_cfg": {
             "image_size": params.image_size,
-            "timm_model_name": timm_name(params.vision_width, params.vision_grid),
+            "timm_model_name": timm_name(params.vision_width, params.vision_grid, params.fixed_dim),
             "timm_pool": "",
             "timm_proj": "",
         },
@@ -121,16 +128,43 @@ def _load_images(processed: Path, *, size: int, workers: int) -> npt.NDArray[np.
     return np.stack(decoded)
 
 
+def _descriptors(processed: Path, visual: Any, n_items: int, *, workers: int) -> torch.Tensor:
+    """Descriptors of at most `MAX_DESCRIBED` train images, (n, n_descriptors) float32."""
+    preprocess = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**visual.preprocess_cfg), is_train=False
+    )
+
+    def decode(image: bytes) -> torch.Tensor:
+        with Image.open(io.BytesIO(image)) as opened:
+            tensor: torch.Tensor = preprocess(opened.convert("RGB"))
+        return tensor
+
+    step = -(-n_items // MAX_DESCRIBED)
+    described, first = [], 0
+    with ThreadPoolExecutor(workers) as pool, tqdm(desc="describe", unit="image", mininterval=1) as bar:
+        for batch in iter_images(processed, "train", 64 * step):
+            chosen = [image for number, (_, image) in enumerate(batch, first) if number % step == 0]
+            described.append(visual.trunk.descriptors(torch.stack(list(pool.map(decode, chosen)))))
+            first += len(batch)
+            bar.update(len(chosen))
+    return torch.cat(described)
+
+
 def _fit(
     model: torch.nn.Module,
     images: npt.NDArray[np.uint8],
+    side: int,
     texts: TrainingTexts,
     usable: npt.NDArray[np.int64],
     params: BackboneTraining,
 ) -> None:
+    """Train in place; `side` is how many pixels a side the convolutions read."""
     batch_size = min(params.batch_size, len(usable))
     n_steps = params.epochs * (len(usable) // batch_size)
     visual: Any = model.visual
+    projection: Any = model.text_projection
+    with torch.no_grad():  # texts have nothing to say in the fixed dimensions
+        projection[:, params.embed_dim - params.fixed_dim :] = 0.0
     classifiers = _Classifiers(visual.trunk.num_features, texts.value_weights())
     trained = torch.nn.ModuleList([model, classifiers])
     optimizer = torch.optim.AdamW(
@@ -148,7 +182,7 @@ def _fit(
             for start in range(0, len(order) - batch_size + 1, batch_size):
                 rows = order[start : start + batch_size]
                 pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float().div_(255.0)
-                crops = _random_crops(pixels, params.image_size, params.crop_scale_min, rng)
+                crops = _random_crops(pixels, side, params.crop_scale_min, rng)
                 batch = texts.compose(rows)
                 loss = _loss(model, classifiers, _normalise(crops), batch, tokenizer, params.attribute_loss)
                 optimizer.zero_grad(set_to_none=True)
@@ -199,7 +233,7 @@ def _loss(
     """
     features = model.visual.trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
     image = functional.normalize(model.visual.trunk.forward_head(features), dim=-1)
-    text = model.encode_text(tokenizer(texts.texts), normalize=True)
+    text = model.encode_text(tokenizer(texts.texts), normalize=True)[:, : image.shape[1]]
     logits = model.logit_scale.exp() * text @ image.T  # (n_texts, n_images)
     to_image = multi_positive_info_nce(logits, texts.matches, texts.differs)
     to_text = multi_positive_info_nce(logits.T, texts.matches.T, texts.differs.T)

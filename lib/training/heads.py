@@ -74,7 +74,7 @@ class Prototypes(nn.Module):
     importance: Tensor
 
     def __init__(self, dim: int, importance: list[float], generator: torch.Generator) -> None:
-        """`importance` holds the weight of its attribute for each value, in the order of the logits."""
+        """`importance` holds the weight of its attribute for each value, attribute after attribute."""
         super().__init__()
         drawn = torch.randn(dim, len(importance), generator=generator, dtype=torch.float64)
         if len(importance) <= dim:
@@ -83,9 +83,8 @@ class Prototypes(nn.Module):
         self.register_buffer("importance", torch.tensor(importance, dtype=torch.float32).sqrt())
         self.strength = nn.Parameter(torch.zeros(()))
 
-    def forward(self, logits: list[Tensor]) -> Tensor:
-        """Logits per attribute, (n, n_values + 1) each, the last for "has none" -> residuals (n, dim)."""
-        believed = torch.cat([part.softmax(dim=1)[:, :-1] for part in logits], dim=1)
+    def forward(self, believed: Tensor) -> Tensor:
+        """(n, n_values) probabilities of all values, attribute after attribute -> residuals (n, dim)."""
         residual: Tensor = (believed * (self.strength * self.importance)) @ self.directions
         return residual
 

@@ -129,6 +129,23 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, value_weights: Tensor | 
     return total / (codes >= 0).sum().clamp(min=1)
 
 
+def attribute_cross_entropy(log_probabilities: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over attributes of the mean cross-entropy over the items whose value is known.
+
+    Args:
+        log_probabilities: (n, n_attributes, n_places), normalised over the last axis; -inf where no value stands.
+        codes: (n, n_attributes) int64 in [0, n_places), or -1 for unknown.
+        weights: (n_attributes,) float.
+
+    Returns:
+        A scalar; an attribute that is known of no item adds 0.
+    """
+    known = codes >= 0
+    read = log_probabilities.gather(2, codes.clamp(min=0)[:, :, None]).squeeze(2)  # (n, n_attributes)
+    per_attribute = -read.masked_fill(~known, 0.0).sum(dim=0) / known.sum(dim=0).clamp(min=1)
+    return (weights * per_attribute).sum()
+
+
 def identity_distance(outputs: Tensor, inputs: Tensor) -> Tensor:
     """Mean cosine distance of a head's outputs to its inputs; what keeps an adapter near its backbone.
 

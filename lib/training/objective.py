@@ -16,9 +16,9 @@ from lib.errors import ConfigError
 from lib.params import PAIR_KINDS, Loss
 from lib.training.losses import (
     attribute_contrastive,
+    attribute_cross_entropy,
     identity_distance,
     image_text_contrastive,
-    masked_cross_entropy,
     multi_positive_info_nce,
     n_both_known,
     n_equal,
@@ -142,9 +142,9 @@ class BatchLoss:
         has_negative = negatives >= 0
         items = torch.cat([anchors, positives, negatives[has_negative]])
         inputs = data.images[items]
-        images, image_logits = model.encode_images(inputs, dropout)
+        images, read_images = model.encode_images(inputs, dropout)
         text_inputs = data.texts[anchors]
-        texts, text_logits = model.encode_texts(text_inputs, dropout)
+        texts, read_texts = model.encode_texts(text_inputs, dropout)
         size = len(anchors)
         parts = {}
         candidates = images[size:]
@@ -175,11 +175,12 @@ class BatchLoss:
                 excluded=products[:, None] == products[None, :],  # siblings never count in the evaluation
             )
         if params.attribute_heads > 0:
-            targets = self.targets[items]
+            columns = [self.names.index(name) for name in model.attributes]
+            targets, weights = self.targets[items][:, columns], self.attribute_weights[columns]
             losses = [
-                params.attribute_weights[name] * masked_cross_entropy(logits, known[:, self.names.index(name)])
-                for read, known in ((image_logits, targets), (text_logits, targets[:size]))
-                for name, logits in read.items()
+                attribute_cross_entropy(read, known, weights)
+                for read, known in ((read_images, targets), (read_texts, targets[:size]))
+                if read is not None
             ]
             total = torch.stack(losses).sum() if losses else torch.zeros(())
             parts["attribute_heads"] = params.attribute_heads * total

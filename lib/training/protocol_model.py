@@ -77,15 +77,22 @@ class ProtocolModel(nn.Module):
     """Image and text heads, attribute classifiers, interpolation, temperature and fusion weight."""
 
     interpolation: Tensor
+    places: Tensor
+    values: Tensor
 
     def __init__(self, config: ModelConfig, *, generator: torch.Generator) -> None:
         """Build an untrained model; `generator` draws the first layers' weights."""
         super().__init__()
         self.config = config
         self.attributes = sorted(config.vocabularies)
-        # the known values, and "has none"
-        self.attribute_sizes = [len(config.vocabularies[name]) + 1 for name in self.attributes]
-        n_values = sum(self.attribute_sizes)
+        sizes = [len(config.vocabularies[name]) + 1 for name in self.attributes]  # the known values, and "has none"
+        n_values, self.most_values = sum(sizes), max(sizes, default=0)
+        # where each logit and each value stands in rows of `most_values` places per attribute
+        starts = [self.most_values * number for number in range(len(sizes))]
+        places = [start + place for start, size in zip(starts, sizes, strict=True) for place in range(size)]
+        values = [start + place for start, size in zip(starts, sizes, strict=True) for place in range(size - 1)]
+        self.register_buffer("places", torch.tensor(places, dtype=torch.int64), persistent=False)
+        self.register_buffer("values", torch.tensor(values, dtype=torch.int64), persistent=False)
         shape = _Shape(hidden=config.hidden, dropout=config.dropout, generator=generator)
         self.image_head: nn.Module
         self.text_head: nn.Module
@@ -121,28 +128,43 @@ class ProtocolModel(nn.Module):
         """Weight of the image in a fused query, in (0, 1); the text has the rest."""
         return torch.sigmoid(self.fusion_logit)
 
-    def encode_images(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Differentiable image head: (n, dim) -> (n, dim) unit rows; attribute logits, (n, n_values + 1) each."""
-        y, logits = self._apply_head(self.image_head, x, dropout)
+    def encode_images(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Differentiable image head: (n, dim) -> (n, dim) unit rows and what it reads off them.
+
+        The second are log probabilities, (n, n_attributes, most_values), in the order of `attributes`: the values in
+        the order of the vocabulary, then "has none", then places that no value has (-inf). None without attributes.
+        """
+        y, read = self._apply_head(self.image_head, x, dropout)
         embedded = F.normalize(y, dim=1)
         if self.attribute_heads is not None:
             # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer
-            logits = list(self.attribute_heads(embedded * math.sqrt(self.config.dim)).split(self.attribute_sizes, 1))
-        return embedded, dict(zip(self.attributes, logits, strict=True))
+            read = self._log_probabilities(self.attribute_heads(embedded * math.sqrt(self.config.dim)))
+        return embedded, read
 
-    def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `encode_images`; only the prototype head reads attributes off a text, the others give no logits."""
-        y, logits = self._apply_head(self.text_head, x, dropout)
-        return F.normalize(y, dim=1), dict(zip(self.attributes if logits else (), logits, strict=True))
+    def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """As `encode_images`; only the prototype head reads attributes off a text, for the others it is None."""
+        y, read = self._apply_head(self.text_head, x, dropout)
+        return F.normalize(y, dim=1), read
 
     def _apply_head(
         self, head: nn.Module, x: Tensor, dropout: torch.Generator | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """(n, dim) -> (n, dim), not normalised, and the logits that a prototype head made on the way."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """(n, dim) -> (n, dim), not normalised, and the log probabilities that a prototype head made on the way."""
         if self.prototypes is None:
-            return x + self.interpolation * head(x, dropout), []
-        logits = list(head(x, dropout).split(self.attribute_sizes, dim=1))
-        return x + self.interpolation * self.prototypes(logits), logits
+            return x + self.interpolation * head(x, dropout), None
+        read = self._log_probabilities(head(x, dropout))
+        if read is None:
+            return x, None
+        believed = read.flatten(1).index_select(1, self.values).exp()
+        return x + self.interpolation * self.prototypes(believed), read
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor | None:
+        """(n, n_logits), attribute after attribute -> (n, n_attributes, most_values); one softmax for all of them."""
+        if not self.attributes:
+            return None
+        rows = logits.new_full((len(logits), len(self.attributes) * self.most_values), float("-inf"))
+        rows = rows.index_copy(1, self.places, logits)
+        return rows.view(len(logits), len(self.attributes), self.most_values).log_softmax(dim=2)
 
     def fuse_scores(self, of_images: Tensor, of_texts: Tensor, cosines: Tensor) -> Tensor:
         """Scores of queries that have an image and a text: of `weight * image + (1 - weight) * text` as a unit row.

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
+from lib.catalog.process import process_catalog
+from lib.catalog.sample import draw_sample
 from lib.encoding.backbone import load_backbone, save_backbone
-from lib.encoding.backbone_training import model_config
-from lib.encoding.convnet import PlainConvNet, timm_name
+from lib.encoding.backbone_training import model_config, train_backbone
+from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
 from lib.params import load_params
 
 import open_clip  # isort: skip
@@ -20,9 +24,9 @@ import open_clip  # isort: skip
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("size", "grid"), [(64, 4), (96, 6), (96, 4), (128, 8)])
-def test_any_image_size_from_sixteen_grids_on(size: int, grid: int) -> None:
-    net = PlainConvNet(8, grid, 12).eval()
+@pytest.mark.parametrize(("size", "grid"), [(32, 4), (64, 4), (96, 6), (96, 4), (160, 8)])
+def test_any_image_size(size: int, grid: int) -> None:
+    net = PlainConvNet(8, grid, 0, 12).eval()
     features = net.forward_features(torch.rand(2, 3, size, size))
     n_learnt, n_gradients = 4 * 8 * (grid * grid + 2), 9 * (2 * grid) ** 2
     assert features.shape == (2, n_learnt + n_gradients) and net.num_features == features.shape[1]
@@ -32,13 +36,13 @@ def test_any_image_size_from_sixteen_grids_on(size: int, grid: int) -> None:
 def test_place_is_read_and_texture_is_pooled() -> None:
     """A spot moved down by half the picture: another map, but the same mean and maximum (away from the edges)."""
     torch.manual_seed(0)
-    net = PlainConvNet(8, 4, 12).eval()
+    net = PlainConvNet(8, 8, 0, 12).eval()
     top = torch.zeros(1, 3, 128, 128)
     top[:, :, 40:48, 40:56] = 1.0
     with torch.no_grad():
         before, after = (net.forward_features(x)[0] for x in (top, top.roll(32, dims=2)))
     n_pooled = 2 * 4 * 8
-    n_map = 4 * 8 * 4 * 4
+    n_map = 4 * 8 * 8 * 8
     moved = (before - after).abs()
     by_place, pooled, gradients = (
         moved[part].max() / before[part].abs().max()
@@ -49,7 +53,7 @@ def test_place_is_read_and_texture_is_pooled() -> None:
 
 def test_gradients_are_standardised_by_the_training_images() -> None:
     torch.manual_seed(0)
-    net = PlainConvNet(8, 4, 12).train()
+    net = PlainConvNet(8, 4, 0, 12).train()
     net.dropout.p = 0.0
     images = torch.rand(64, 3, 64, 64)
     n_gradients = net.gradients.num_features
@@ -61,14 +65,91 @@ def test_gradients_are_standardised_by_the_training_images() -> None:
     assert torch.allclose(afterwards, in_training, atol=0.1)
 
 
+def described(n: int, *, fixed: int = 16) -> tuple[PlainConvNet, torch.Tensor]:
+    torch.manual_seed(0)
+    net = PlainConvNet(8, 4, fixed, 24).eval()
+    images = torch.rand(n, 3, 96, 96) * torch.rand(n, 1, 1, 1) + torch.rand(n, 3, 12, 12).repeat_interleave(
+        8, dim=2
+    ).repeat_interleave(8, dim=3)
+    net.describe(net.descriptors(images))
+    return net, images
+
+
+def test_the_fixed_dimensions_are_principal_components_of_the_descriptors() -> None:
+    """Against scikit-learn: standardised by column, gradients and textures with one total variance each."""
+    net, images = described(80)
+    raw = net.descriptors(images).double().numpy()
+    n_gradients = net.gradients.num_features
+    standard = StandardScaler().fit_transform(raw)
+    standard[:, :n_gradients] /= n_gradients**0.5
+    standard[:, n_gradients:] /= (raw.shape[1] - n_gradients) ** 0.5
+    expected = PCA(16, svd_solver="full").fit_transform(standard)
+    expected *= FIXED_NORM / np.sqrt((expected**2).sum(axis=1).mean())
+    with torch.no_grad():
+        found = net(images)[:, 8:].double().numpy()
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * signs, expected, atol=2e-4)
+
+
+def test_the_learnt_part_has_length_one_beside_a_small_fixed_one() -> None:
+    net, images = described(40)
+    with torch.no_grad():
+        whole, learnt = net(images), net.forward_head(net.forward_features(images))
+    assert whole.shape == (40, 24) and learnt.shape == (40, 8)
+    torch.testing.assert_close(whole[:, :8], torch.nn.functional.normalize(learnt, dim=1))
+    assert whole[:, 8:].square().sum(dim=1).mean().sqrt() == pytest.approx(FIXED_NORM, rel=1e-3)
+
+
+def test_more_dimensions_than_images_stay_zero() -> None:
+    net, images = described(5)
+    with torch.no_grad():
+        fixed = net(images)[:, 8:]
+    assert torch.isfinite(fixed).all() and (fixed[:, :4].abs().amax(0) > 1e-3).all() and not fixed[:, 4:].any()
+
+
+def test_one_image_describes_nothing() -> None:
+    net, images = described(1)
+    with torch.no_grad():
+        assert not net(images)[:, 8:].any()
+
+
+def test_fine_texture_reaches_the_embedding() -> None:
+    """Stripes of one pixel: next to nothing is left of them where the convolutions look."""
+    net, _ = described(40)
+    plain = torch.full((1, 3, 160, 160), 0.5)
+    woven = plain + 0.2 * (torch.arange(160) % 2 - 0.5)
+    seen = torch.nn.functional.interpolate(woven, (64, 64), mode="bicubic", antialias=True)
+    assert (seen - 0.5).abs().max() < 0.02
+    with torch.no_grad():
+        difference = (net(plain) - net(woven)).abs()[0, 8:]
+    assert difference.max() > 0.1 * FIXED_NORM
+
+
+def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(tmp_path: Path) -> None:
+    whole = load_params(ROOT / "params.yaml")
+    draw_sample(tmp_path / "raw", n_products=24, image_size=48, seed=5, workers=1)
+    process_catalog(tmp_path / "raw", ROOT / whole.data.attribute_schema, tmp_path / "out", whole.data, workers=1)
+    params = whole.backbone.train.model_copy(
+        update={"vision_width": 8, "text_width": 32, "embed_dim": 48, "fixed_dim": 16, "epochs": 1, "batch_size": 16}
+    )
+    model, _ = train_backbone(tmp_path / "out", params, pattern_only=[], threads=1)
+    tokens = open_clip.SimpleTokenizer(context_length=params.context_length)(["a red dress", "blue denim shorts"])
+    with torch.no_grad():
+        images, texts = model.encode_image(torch.rand(4, 3, 160, 160)), model.encode_text(tokens)
+    assert images[:, 32:].abs().amax(dim=0).min() > 0 and texts[:, :32].abs().max() > 0
+    assert not texts[:, 32:].any()
+
+
 def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path) -> None:
     params = load_params(ROOT / "params.yaml").backbone.train
-    config = model_config(params.model_copy(update={"vision_width": 8, "text_width": 32, "embed_dim": 16}))
+    config = model_config(
+        params.model_copy(update={"vision_width": 8, "text_width": 32, "embed_dim": 24, "fixed_dim": 16})
+    )
     torch.manual_seed(0)
     model = open_clip.CLIP(**config).eval()
-    model.visual.preprocess_cfg = {"size": 64, "mode": "RGB", "resize_mode": "squash"}
+    model.visual.preprocess_cfg = {"size": 160, "mode": "RGB", "resize_mode": "squash"}
     save_backbone(tmp_path, model, model_config=config, source="train")
-    pixels = torch.from_numpy(np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32))
+    pixels = torch.from_numpy(np.random.default_rng(0).random((2, 3, 160, 160), dtype=np.float32))
     with torch.no_grad():
         expected = model.encode_image(pixels)
         assert torch.equal(load_backbone(tmp_path).model.encode_image(pixels), expected)
@@ -80,12 +161,12 @@ def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split("\n")[-2] == "PlainConvNet (64, 64)"
+    assert done.stdout.split("\n")[-2] == "PlainConvNet (160, 160)"
 
 
 def test_names_are_what_timm_knows() -> None:
     import timm
 
-    assert timm_name(32, 4) == "plain_convnet_32x4" and timm.is_model("plain_convnet_32x4")
+    assert timm_name(32, 4, 128) == "plain_convnet_32x4_128" and timm.is_model("plain_convnet_32x4_128")
     with pytest.raises(RuntimeError, match="no pretrained weights"):
-        timm.create_model("plain_convnet_32x4", pretrained=True)
+        timm.create_model("plain_convnet_32x4_128", pretrained=True)

@@ -16,7 +16,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TINY: dict[str, Any] = {
     "sample": {"n_products": 120, "image_size": 64},
-    "backbone": {"train": {"epochs": 1, "batch_size": 32, "vision_width": 8, "text_width": 32, "embed_dim": 32}},
+    "backbone": {
+        "train": {
+            "epochs": 1,
+            "batch_size": 32,
+            "image_size": 64,
+            "vision_width": 8,
+            "text_width": 32,
+            "embed_dim": 48,
+            "fixed_dim": 16,
+        }
+    },
     "embed": {"batch_size": 32},
     "evaluate": {"bootstrap": {"resamples": 100}, "gallery_queries": 4},
     "mine": {"max_anchors": 60, "depth": 30},

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lib.training.losses import (
     attribute_contrastive,
+    attribute_cross_entropy,
     identity_distance,
     image_text_contrastive,
     masked_cross_entropy,
@@ -151,6 +152,28 @@ def test_masked_cross_entropy() -> None:
     weighted = masked_cross_entropy(logits, torch.tensor([1, 0, -1]), torch.tensor([1.0, 3.0]))
     by_hand = sum(w * -torch.log_softmax(logits[i], 0)[c] for i, c, w in ((0, 1, 3.0), (1, 0, 1.0))) / 2
     assert weighted.item() == pytest.approx(float(by_hand))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n=st.integers(1, 6))
+def test_attribute_cross_entropy_against_the_reference(seed: int, n: int) -> None:
+    """Attributes of two, three and four values; one of them may be known of no item."""
+    rng, sizes, weights = np.random.default_rng(seed), (2, 3, 4), (2.0, 0.5, 1.0)
+    logits = np.full((n, 3, 4), -np.inf)
+    for column, size in enumerate(sizes):
+        logits[:, column, :size] = rng.normal(size=(n, size))
+    codes = np.stack([rng.integers(-1, size, n) for size in sizes], axis=1)
+    expected = 0.0
+    for column, weight in enumerate(weights):
+        known = [i for i in range(n) if codes[i, column] >= 0]
+        costs = [math.log(np.exp(logits[i, column]).sum()) - logits[i, column, codes[i, column]] for i in known]
+        expected += weight * sum(costs) / max(len(costs), 1)
+    leaf = torch.from_numpy(logits).requires_grad_()
+    loss = attribute_cross_entropy(leaf.log_softmax(2), torch.from_numpy(codes), torch.tensor(weights).double())
+    assert loss.item() == pytest.approx(expected, abs=1e-9)
+    loss.backward()
+    assert leaf.grad is not None and torch.isfinite(leaf.grad).all()
+    assert not leaf.grad[torch.from_numpy(codes) < 0].any()
 
 
 def test_identity_distance() -> None:

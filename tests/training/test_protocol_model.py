@@ -145,10 +145,11 @@ def test_prototypes_add_the_weighted_probability_of_agreement() -> None:
     directions = model.prototypes.directions
     assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-6)
     with torch.no_grad():
-        _, logits = model.encode_images(x)
+        _, read = model.encode_images(x)
         a, b = (model._apply_head(model.image_head, x)[0] - x).unbind()
-    assert {name: tuple(part.shape) for name, part in logits.items()} == {"color": (2, 4), "neckline": (2, 3)}
-    shares = {name: part.softmax(1)[:, :-1] for name, part in logits.items()}  # the last one: has none
+    assert read is not None and model.attributes == ["color", "neckline"] and read.shape == (2, 2, 4)
+    assert torch.allclose(read.exp().sum(2), torch.ones(2, 2)) and (read[:, 1, 3] == -torch.inf).all()
+    shares = {"color": read[:, 0, :3].exp(), "neckline": read[:, 1, :2].exp()}  # the next one: has none
     agreement = {name: float((part[0] * part[1]).sum()) for name, part in shares.items()}
     expected = float(model.prototypes.strength.detach()) ** 2 * (2.0 * agreement["neckline"] + agreement["color"])
     assert float(a @ b) == pytest.approx(expected, rel=1e-4)
