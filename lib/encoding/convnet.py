@@ -6,10 +6,10 @@ collar is at the top, the hem at the bottom), and place is what a network with a
 The pooled part is for what has no place: the material's texture. Beside the learnt map stand oriented gradients,
 which need not be learnt.
 
-An embedding's last dimensions are not learnt at all: principal components of the gradients and of texture energies
-read from the whole picture. A few thousand captions teach a projection to drop most of what the tower sees, and no
-head can bring back what a frozen embedding has dropped. They are written small, so that cosine similarity is left to
-the learnt part.
+An embedding's last dimensions are not learnt at all: principal components of gradients and texture energies of the
+picture at full size. A few thousand captions teach a projection to drop most of what the tower sees, and no head can
+bring back what a frozen embedding has dropped. They are written small, so that cosine similarity is left to the
+learnt part.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class PlainConvNet(nn.Module):
     """Six 3x3 convolutions (VGG, Simonyan & Zisserman 2015, with batch normalisation) and oriented gradients side by
     side, then one linear layer; behind its output the principal components of fixed descriptors.
 
-    The convolutions and the gradients read 16 x 16 pixels per place of the last map, so `16 * grid` a side; a larger
-    image is scaled down for them. Texture energies read it as it is.
+    What is learnt reads 16 x 16 pixels per place of the last map, so `16 * grid` a side; a larger image is scaled
+    down for it. The fixed descriptors, gradients and texture energies, read the image as it is.
 
     Args:
         width: channels of the second convolution; the last has four times as many.
@@ -81,7 +81,11 @@ class PlainConvNet(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """(n, 3, height, width) -> the last map by place, its mean and maximum, the gradients, (n, num_features)."""
         seen = self._seen(images)
-        return self._read(seen, self.gradients(seen))
+        maps: Tensor = self.features(seen)
+        gradients = self.gradients_norm(self.gradients(seen))
+        read = [self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3)), gradients]
+        dropped: Tensor = self.dropout(torch.cat(read, dim=1))
+        return dropped
 
     def forward_head(self, features: Tensor) -> Tensor:
         """(n, num_features) -> the learnt dimensions, (n, num_classes - fixed)."""
@@ -90,19 +94,16 @@ class PlainConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, height, width) -> (n, num_classes), the learnt part of length 1 if there is a fixed one."""
-        seen = self._seen(images)
-        gradients = self.gradients(seen)
-        learnt = self.forward_head(self._read(seen, gradients))
+        learnt = self.forward_head(self.forward_features(images))
         if not len(self.fixed_bias):
             return learnt
-        described = torch.cat([gradients, self.textures(images)], dim=1)
-        fixed = functional.linear(described, self.fixed_weight, self.fixed_bias)
+        fixed = functional.linear(self.descriptors(images), self.fixed_weight, self.fixed_bias)
         return torch.cat([functional.normalize(learnt, dim=1), fixed], dim=1)
 
     @torch.no_grad()
     def descriptors(self, images: Tensor) -> Tensor:
         """(n, 3, height, width) -> gradients and texture energies, (n, n_descriptors): nothing of them is learnt."""
-        return torch.cat([self.gradients(self._seen(images)), self.textures(images)], dim=1)
+        return torch.cat([self.gradients(images), self.textures(images)], dim=1)
 
     @torch.no_grad()
     def describe(self, descriptors: Tensor) -> None:
@@ -134,12 +135,6 @@ class PlainConvNet(nn.Module):
             return images
         scaled: Tensor = functional.interpolate(images, (self.sight, self.sight), mode="bicubic", antialias=True)
         return scaled
-
-    def _read(self, seen: Tensor, gradients: Tensor) -> Tensor:
-        maps: Tensor = self.features(seen)
-        read = [self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))]
-        dropped: Tensor = self.dropout(torch.cat([*read, self.gradients_norm(gradients)], dim=1))
-        return dropped
 
 
 def _convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
