@@ -31,10 +31,14 @@ class OrientedGradients(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Gradient of the strongest colour channel at every pixel, voted into two neighbouring orientations."""
+        """Gradient of the strongest colour channel, voted into two neighbouring orientations.
+
+        Of a larger image every second, third ... pixel votes, so that a cell has at least the paper's 8 x 8 voters.
+        """
+        step = max(1, min(images.shape[2:]) // (8 * self.cells))
         padded = functional.pad(images.contiguous(), (1, 1, 1, 1), mode="replicate")
-        across = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
-        down = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
+        across = padded[:, :, 1:-1:step, 2::step] - padded[:, :, 1:-1:step, :-2:step]
+        down = padded[:, :, 2::step, 1:-1:step] - padded[:, :, :-2:step, 1:-1:step]
         strength, channel = (across.square() + down.square()).max(dim=1, keepdim=True)
         angle = torch.atan2(down.gather(1, channel), across.gather(1, channel))
         place = torch.remainder(angle.mul_(ORIENTATIONS / math.pi), ORIENTATIONS)
