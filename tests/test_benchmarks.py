@@ -22,7 +22,7 @@ def test_the_table_of_seeds_shows_the_least_gain() -> None:
 
     boards = {42: {"a@10": row(0.123), "b@10": row(0.0)}, 1: {"a@10": row(-0.01)}}
     lines = markdown(boards).splitlines()
-    assert lines[-1] == "| a@10 | 60 | +12.3 [+10.3, +14.3] | -1.0 [-3.0, +1.0] | -1.0 |"
+    assert lines[-1] == "| a@10 | 60 | +12.3 [+10.3, +14.3] | -1.0 [-3.0, +1.0] | +5.7 | -1.0 |"
     assert not any("b@10" in line for line in lines), "a row that a seed lacks is left out"
 
 
