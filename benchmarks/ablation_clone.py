@@ -23,6 +23,7 @@ from lib.params import Params
 
 _CODE = ("lib/", "stages/", "dvc.yaml")
 _RESULTS = ("artifacts/", "dvc.lock")
+_TARGET = "scoreboard"
 _FOREIGN = ("DVC_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
@@ -74,14 +75,14 @@ class Clone:
         self._commit("results of the full recipe")
 
     def run(self, name: str, options: Sequence[str]) -> None:
-        """`dvc exp run` with `-S` options; the copy then holds the variant's results until the next call.
+        """`dvc exp run` with `-S` options, up to the scoreboard; the copy then holds the results until the next call.
 
         Raises:
             StepFailed: the experiment failed.
         """
         self.restore()
         self._dvc("exp", "remove", name, check=False)
-        self._dvc("exp", "run", "-n", name, *options, log=name)
+        self._dvc("exp", "run", "-n", name, *options, _TARGET, log=name)
 
     def restore(self) -> None:
         """Back to the full recipe and its results."""

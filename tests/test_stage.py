@@ -129,3 +129,18 @@ def test_a_second_sigterm_does_not_break_the_first_ones_cleaning_up() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "cleaned up 143"
+
+
+def test_kernels_are_deterministic_and_the_compiler_stays_out() -> None:
+    """In a process of its own; the public function for determinism imports the compiler, 1.5 s of every stage."""
+    code = (
+        "import sys, torch\n"
+        "from lib.stage import pin_threads\n"
+        "pin_threads(1)\n"
+        "assert torch.are_deterministic_algorithms_enabled()\n"
+        "assert not torch.is_deterministic_algorithms_warn_only_enabled()\n"
+        "assert torch.get_num_threads() == 1\n"
+        "assert 'torch._inductor' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
