@@ -13,7 +13,9 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from lib.catalog.process import process_catalog
+from lib.catalog.processed import read_rows
 from lib.catalog.sample import draw_sample
+from lib.encoding import backbone_training
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.backbone_training import model_config, train_backbone
 from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
@@ -126,7 +128,9 @@ def test_fine_texture_reaches_the_embedding() -> None:
     assert difference.max() > 0.1 * FIXED_NORM
 
 
-def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(tmp_path: Path) -> None:
+def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = load_params(ROOT / "params.yaml")
     draw_sample(tmp_path / "raw", n_products=24, image_size=48, seed=5, workers=1)
     process_catalog(tmp_path / "raw", ROOT / whole.data.attribute_schema, tmp_path / "out", whole.data, workers=1)
@@ -139,6 +143,12 @@ def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(tmp_pat
         images, texts = model.encode_image(torch.rand(4, 3, 160, 160)), model.encode_text(tokens)
     assert images[:, 32:].abs().amax(dim=0).min() > 0 and texts[:, :32].abs().max() > 0
     assert not texts[:, 32:].any()
+    n_items = len(read_rows(tmp_path / "out", "train", ["caption"]))
+    described = backbone_training._descriptors(tmp_path / "out", model.visual, n_items, workers=1)
+    assert len(described) == n_items
+    monkeypatch.setattr(backbone_training, "MAX_DESCRIBED", 10)
+    few = backbone_training._descriptors(tmp_path / "out", model.visual, n_items, workers=1)
+    assert len(few) <= 10 and torch.allclose(few, described[:: -(-n_items // 10)])
 
 
 def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path) -> None:
