@@ -18,7 +18,7 @@ from lib.errors import ConfigError, IntegrityError
 from lib.params import PAIR_KINDS
 from lib.training.history import best_epoch, best_interpolation, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
-from lib.training.protocol_model import ProtocolModel, embed_with, load_model
+from lib.training.protocol_model import ModelConfig, ProtocolModel, embed_with, load_model
 from lib.training.sampler import build_examples
 
 
@@ -195,9 +195,25 @@ def test_every_kind_has_a_gradient_of_its_own_weight(kind: str) -> None:
     assert losses[0] != losses[1] and np.isfinite(losses).all()
 
 
-def load_untrained(data: TrainingData) -> ProtocolModel:
-    from lib.training.protocol_model import ModelConfig
+def test_each_attribute_weighs_what_the_parameters_say() -> None:
+    """The classifiers' loss at weights one, one and one with a second neckline: the difference is the neckline's."""
+    catalog = tiny_catalog()
+    pairs = tiny_pairs(catalog)
 
+    def cost(**weights: float) -> float:
+        params = tiny_params(loss__attribute_weights=weights, loss__attribute_heads=1.0).loss
+        data = TrainingData.of(catalog, attributes=sorted(weights), pattern_only=())
+        names = ("category2", "neckline")
+        config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {name: data.vocabularies[name] for name in names}, {}, 0.07)
+        model = ProtocolModel(config, generator=torch.Generator().manual_seed(0))
+        loss = BatchLoss(data, build_examples(pairs, data.item_ids), params)
+        return float(loss(model, torch.arange(24), dropout=None)["attribute_heads"])
+
+    once, twice, thrice = (cost(category2=1.0, neckline=weight) for weight in (1.0, 2.0, 3.0))
+    assert twice - once > 0.1 and thrice - twice == pytest.approx(twice - once, rel=1e-4)
+
+
+def load_untrained(data: TrainingData) -> ProtocolModel:
     config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {"category2": data.vocabularies["category2"]}, {}, 0.07)
     return ProtocolModel(config, generator=torch.Generator().manual_seed(0))
 
