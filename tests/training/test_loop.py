@@ -207,7 +207,7 @@ def test_each_attribute_weighs_what_the_parameters_say() -> None:
         config = ModelConfig(16, BACKBONE, "mlp", 8, 0.0, {name: data.vocabularies[name] for name in names}, {}, 0.07)
         model = ProtocolModel(config, generator=torch.Generator().manual_seed(0))
         loss = BatchLoss(data, build_examples(pairs, data.item_ids), params)
-        return float(loss(model, torch.arange(24), dropout=None)["attribute_heads"])
+        return loss(model, torch.arange(24), dropout=None)["attribute_heads"].item()
 
     once, twice, thrice = (cost(category2=1.0, neckline=weight) for weight in (1.0, 2.0, 3.0))
     assert twice - once > 0.1 and thrice - twice == pytest.approx(twice - once, rel=1e-4)
