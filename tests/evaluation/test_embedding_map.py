@@ -15,7 +15,7 @@ from sklearn.manifold import trustworthiness
 from lib.embeddings import Embeddings, EmbeddingSet
 from lib.errors import IntegrityError
 from lib.evaluation import embedding_map
-from lib.evaluation.embedding_map import NEIGHBOURS, DrawnMaps, map_embeddings
+from lib.evaluation.embedding_map import NEIGHBOURS, DrawnMaps, Places, map_embeddings
 from lib.evaluation.evaluation import LABELS
 from lib.params import EmbeddingMap
 
@@ -90,6 +90,27 @@ def test_one_model_twice_is_one_map(baseline_set: EmbeddingSet) -> None:
     same = map_embeddings(baseline_set.queries, baseline_set.queries, params=PARAMS, pattern_only=())
     np.testing.assert_allclose(same.maps["baseline"].places, same.maps["protocol"].places, atol=2e-4)
     assert same.figures["models"]["baseline"] == pytest.approx(same.figures["models"]["protocol"], abs=0.05)
+
+
+def test_both_maps_start_at_the_baselines_places_and_the_second_is_turned_onto_the_first(
+    baseline_set: EmbeddingSet, protocol_set: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts, laid_out = [], []
+    real = embedding_map._places
+
+    def spy(components: Places, start: Places, params: EmbeddingMap) -> Places:
+        starts.append(start)
+        laid_out.append(real(components, start, params))
+        return laid_out[-1]
+
+    monkeypatch.setattr(embedding_map, "_places", spy)
+    drawn = map_embeddings(baseline_set.queries, protocol_set.queries, params=PARAMS, pattern_only=())
+    first, second = drawn.maps["baseline"].places, drawn.maps["protocol"].places
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert starts[0].std() > 0
+    np.testing.assert_array_equal(first, laid_out[0])
+    np.testing.assert_array_equal(second, embedding_map._turned(laid_out[1], first))
+    assert not np.array_equal(second, laid_out[1])
 
 
 def test_turning_keeps_distances_and_undoes_a_rotation() -> None:
