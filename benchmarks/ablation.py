@@ -168,7 +168,7 @@ def only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"another ablation is at work in {folder}; wait for it or end it") from None
+            raise BusyError(f"another run is at work in {folder}; wait for it or end it") from None
         yield
 
 
