@@ -53,6 +53,7 @@ format: setup-dev
 bench: setup-dev
 	python -m benchmarks.training --write
 	python -m benchmarks.evaluation --write
+	python -m benchmarks.fixed_dims --write
 	python -m benchmarks.pipeline --write
 
 # the scoreboard under three seeds of everything that is trained, in a private copy under .cache/seeds

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.fixed_dims import Reweighed
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, markdown
 from lib.params import load_params
@@ -33,3 +36,11 @@ def test_the_seeds_are_keys_of_the_parameters() -> None:
         for part in key.split("."):
             section = section[part]
         assert isinstance(section, int)
+
+
+def test_reweighing_the_fixed_dimensions() -> None:
+    x = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(Reweighed(1, 0.0).encode_image_numpy(x), [[1, 0, 0], [0, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(Reweighed(1, 1.0).encode_image_numpy(x), x, atol=1e-6)
+    length = np.hypot(0.6, 1.6)
+    np.testing.assert_allclose(Reweighed(1, 2.0).encode_image_numpy(x)[0], [0.6 / length, 0, 1.6 / length], atol=1e-6)
