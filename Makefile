@@ -50,7 +50,7 @@ format: setup-dev
 	ruff format lib stages tests benchmarks
 	ruff check --fix lib stages tests benchmarks
 
-bench: setup-dev
+bench: setup-dev run
 	python -m benchmarks.training --write
 	python -m benchmarks.evaluation --write
 	python -m benchmarks.fixed_dims --write
