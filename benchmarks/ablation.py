@@ -61,11 +61,12 @@ def run(args: argparse.Namespace) -> int:
     home = ROOT / ".cache" / "ablation" / args.params.stem
     out = args.out or (ROOT / "benchmarks" if own else home)
     chosen = [v for v in variants if args.only is None or v.name in (FULL, *args.only)]
+    data = raw_data(params, args.data)
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         print(f"full recipe: {args.params.name}, in {home / 'clone'}", flush=True)
         recipe = recipe_text(args.params, params, variants)
-        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw_data(params, args.data))
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=data)
         baseline = table_of(clone.folder, "baseline", params)
         keys = {variant.name: clone.key(variant.params) for variant in variants}
         results = Results(home / "results")

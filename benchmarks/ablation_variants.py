@@ -128,10 +128,13 @@ def _weighs_nothing(key: str, raw: Mapping[str, Any]) -> bool:
 
 
 def _effective(params: Params) -> Params:
-    """The parameters with a policy that has nothing to apply to at its default."""
-    if params.data.pattern_only_categories:
-        return params
-    return params.model_copy(update={"pairs": params.pairs.model_copy(update={"graphic_policy": "pattern_only"})})
+    """The parameters without what has nothing to apply to: a policy, or the recipe of a backbone that is fetched."""
+    if not params.data.pattern_only_categories:
+        pairs = params.pairs.model_copy(update={"graphic_policy": "pattern_only"})
+        params = params.model_copy(update={"pairs": pairs})
+    if params.backbone.source != "train":
+        params = params.model_copy(update={"backbone": params.backbone.model_copy(update={"train": None})})
+    return params
 
 
 def _without_share(raw: Mapping[str, Any], kind: str) -> dict[str, Any]:

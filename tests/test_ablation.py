@@ -70,6 +70,8 @@ def test_what_a_recipe_does_not_have_is_left_out_with_the_reason() -> None:
     variants, left_out = read_variants(DECLARED, load_params(ROOT / "tests" / "real" / "tshirts.yaml"))
     assert "no-graphic-policy" in left_out, "it has no pattern-only category"
     assert "no-cap-neckline-round-neck" in {variant.name for variant in variants}
+    _, left_out = read_variants(DECLARED, load_params(ROOT / "profiles" / "deepfashion.yaml"))
+    assert {"no-fixed-dims", "no-classifiers"} <= set(left_out), "its backbone is fetched"
 
 
 def declare(folder: Path, **entry: object) -> Path:
