@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     except PipelineError as error:
         print(f"error: seeds: {error}", file=sys.stderr)
         return error.exit_code
-    command = f"python -m benchmarks.seeds --seeds {' '.join(map(str, args.seeds))}"
+    own = args.params.resolve() == ROOT / "params.yaml"
+    other = "" if own else f" --params {args.params.name} --data FOLDER"
+    command = f"python -m benchmarks.seeds --seeds {' '.join(map(str, args.seeds))}{other}"
     text = f"`{command}`, {args.params.name}: {markdown(boards)}"
     print(text)
     if args.write:
@@ -47,11 +49,12 @@ def main(argv: list[str] | None = None) -> int:
 def boards_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Mapping[str, Any]]:
     """Seed -> the test rows of its scoreboard; what was finished earlier for this code and recipe is read."""
     params = load_params(file)
+    raw = raw_data(params, data)
     home = ROOT / ".cache" / "seeds" / file.stem
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         recipe = file.read_text(encoding="utf-8")
-        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw_data(params, data))
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw)
         boards: dict[int, Mapping[str, Any]] = {}
         for seed in dict.fromkeys(seeds):
             note = home / "results" / f"{seed}.json"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.results import INTRODUCTION, ROOT, write_section
-from benchmarks.seeds import SEED_KEYS, markdown
+from benchmarks.seeds import SEED_KEYS, main, markdown
 from lib.params import load_params
 
 
@@ -44,3 +45,8 @@ def test_reweighing_the_fixed_dimensions() -> None:
     np.testing.assert_allclose(Reweighed(1, 1.0).encode_image_numpy(x), x, atol=1e-6)
     length = np.hypot(0.6, 1.6)
     np.testing.assert_allclose(Reweighed(1, 2.0).encode_image_numpy(x)[0], [0.6 / length, 0, 1.6 / length], atol=1e-6)
+
+
+def test_seeds_name_wrong_arguments_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", "x"]) == 2
+    assert "the sample draws its own catalogue" in capsys.readouterr().err
