@@ -27,6 +27,18 @@
     if (!n.querySelector("th[scope=col]") || !n.querySelector("th[scope=row]")) tell("a table without headers", n);
     n.querySelectorAll("th").forEach((th) => { if (!th.scope) tell("a header without scope", th); });
   });
+  // a word of a header that is cut in the middle: the column is too narrow to be read
+  all("th").forEach((n) => {
+    const walk = document.createTreeWalker(n, NodeFilter.SHOW_TEXT);
+    for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+      for (const word of text.data.matchAll(/\p{L}{3,16}/gu)) {
+        const range = document.createRange();
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) tell("a cut word", n);
+      }
+    }
+  });
   all("input, select, textarea").forEach((n) => {
     if (!n.labels.length && !n.getAttribute("aria-label")) tell("a control without a label", n);
   });

@@ -75,6 +75,10 @@ BAD = {
     "no alt": ("<img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>", "without alt"),
     "faint": ("<p style='color:#ccc'>x</p>", "contrast"),
     "table": ("<table><tr><td>x</td></tr></table>", "without headers"),
+    "cut word": (
+        "<table style='width:20px'><tr><th scope=col style='overflow-wrap:anywhere'>attribute",
+        "a cut word",
+    ),
     "headings": ("<h4>x</h4>", "h4 after h1"),
     "scroller": ("<div style='width:50px;overflow:auto'><p style='width:99px'>x</p></div>", "not by keyboard"),
     "unlabelled": ("<input>", "without a label"),
