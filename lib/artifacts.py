@@ -152,13 +152,28 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class SequenceDigest:
+    """The sha256 of a sequence of strings that comes in parts, sensitive to order and to where one ends."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, values: Iterable[str]) -> None:
+        """Append strings to the sequence."""
+        for value in values:
+            data = value.encode("utf-8", "surrogatepass")
+            self._digest.update(len(data).to_bytes(8, "little"))
+            self._digest.update(data)
+
+    def hexdigest(self) -> str:
+        """Hex sha256 of the sequence so far."""
+        return self._digest.hexdigest()
+
+
 def sequence_sha256(values: Iterable[str]) -> str:
-    """Hex sha256 of a sequence of strings, sensitive to order and to where one ends."""
-    digest = hashlib.sha256()
-    for value in values:
-        data = value.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+    """Hex sha256 of a whole sequence of strings; see `SequenceDigest`."""
+    digest = SequenceDigest()
+    digest.update(values)
     return digest.hexdigest()
 
 

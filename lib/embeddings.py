@@ -6,21 +6,25 @@ A folder holds `catalog_*` (the train split, which is the gallery) and `queries_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lib.artifacts import (
     FloatArray,
+    SequenceDigest,
     read_manifest,
     read_parquet,
+    replacing,
     sequence_sha256,
-    write_array,
     write_manifest,
-    write_parquet,
 )
 from lib.errors import IntegrityError
 
@@ -40,6 +44,9 @@ META_COLUMNS = (
     "caption",
 )
 """`product_key` names the weakest key that tied the item to its product; `caption` is the embedded text."""
+
+META_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in META_COLUMNS])
+_ROW_GROUP = 10_000
 
 Side = Literal["catalog", "queries"]
 SIDES: tuple[Side, Side] = ("catalog", "queries")
@@ -90,24 +97,109 @@ class EmbeddingSet:
     image_weight: float | None = None
 
 
+class EmbeddingSetWriter:
+    """Writes an embedded catalogue a part at a time; see `writing_embedding_set`."""
+
+    def __init__(self, sides: dict[Side, _SideWriter]) -> None:
+        self._sides = sides
+
+    def add(self, side: Side, images: FloatArray, texts: FloatArray, meta: pa.Table) -> None:
+        """Append rows to one side.
+
+        Args:
+            side: gallery or queries.
+            images, texts: (n, dim) float32, unit rows.
+            meta: n rows with `META_COLUMNS` as strings.
+
+        Raises:
+            IntegrityError: arrays and meta differ in their number of rows, or a row is not finite or not of length 1.
+        """
+        self._sides[side].add(images, texts, meta)
+
+
+@contextmanager
+def writing_embedding_set(
+    folder: Path, *, dim: int, fingerprint: str, image_weight: float | None = None
+) -> Iterator[EmbeddingSetWriter]:
+    """Write the seven files of an embedded catalogue; memory holds one part and some thousand rows of meta.
+
+    The bytes do not depend on how the rows are cut into parts. Old files stay as they are until the block succeeds.
+
+    Raises:
+        BusyError: the disk is full.
+    """
+    with ExitStack() as stack:
+        sides: dict[Side, _SideWriter] = {side: _SideWriter(stack, folder, side, dim) for side in SIDES}
+        yield EmbeddingSetWriter(sides)
+        for side in SIDES:
+            sides[side].finish()
+    learnt = {} if image_weight is None else {"image_weight": image_weight}
+    ids = {side: sides[side].ids.hexdigest() for side in SIDES}
+    write_manifest(folder, FILES, facts={"fingerprint": fingerprint, **learnt, "dim": dim, "ids": ids})
+
+
 def save_embedding_set(folder: Path, embedded: EmbeddingSet) -> None:
-    """Write the seven files of an embedded catalogue; zero, NaN and infinite rows are refused."""
-    for side in SIDES:
-        part: Embeddings = getattr(embedded, side)
-        for kind, array in (("img", part.images), ("txt", part.texts)):
-            if len(array) != len(part.meta):
-                raise IntegrityError(f"{folder}/{side}_{kind}.npy: {len(array)} rows, meta has {len(part.meta)}")
-            check_unit_rows(array, name=f"{folder}/{side}_{kind}.npy")
-            write_array(folder / f"{side}_{kind}.npy", array)
-        write_parquet(folder / f"{side}_meta.parquet", part.meta[list(META_COLUMNS)])
-    learnt = {} if embedded.image_weight is None else {"image_weight": embedded.image_weight}
-    facts = {
-        "fingerprint": embedded.fingerprint,
-        **learnt,
-        "dim": int(embedded.catalog.images.shape[1]),
-        "ids": {side: sequence_sha256(getattr(embedded, side).meta["item_id"]) for side in SIDES},
-    }
-    write_manifest(folder, FILES, facts=facts)
+    """Write an embedded catalogue that is in memory; zero, NaN and infinite rows are refused."""
+    dim = int(embedded.catalog.images.shape[1])
+    with writing_embedding_set(
+        folder, dim=dim, fingerprint=embedded.fingerprint, image_weight=embedded.image_weight
+    ) as writer:
+        for side in SIDES:
+            part: Embeddings = getattr(embedded, side)
+            meta = pa.Table.from_pandas(part.meta[list(META_COLUMNS)], schema=META_SCHEMA, preserve_index=False)
+            writer.add(side, part.images, part.texts, meta.replace_schema_metadata(None))
+
+
+class _SideWriter:
+    """Three files of one side under temporary names, which `stack` renames."""
+
+    def __init__(self, stack: ExitStack, folder: Path, side: Side, dim: int) -> None:
+        self._names = {kind: f"{folder}/{side}_{kind}" for kind in ("img.npy", "txt.npy")}
+        self._dim = dim
+        self._n_rows = 0
+        self._arrays: dict[str, IO[bytes]] = {}
+        paths = {kind: stack.enter_context(replacing(Path(name))) for kind, name in self._names.items()}
+        meta = stack.enter_context(replacing(folder / f"{side}_meta.parquet"))
+        for kind, path in paths.items():
+            self._arrays[kind] = stack.enter_context(path.open("wb"))
+            self._write_header(self._arrays[kind])
+        self._meta = stack.enter_context(pq.ParquetWriter(meta, META_SCHEMA, compression="zstd"))
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+        self.ids = SequenceDigest()
+
+    def add(self, images: FloatArray, texts: FloatArray, meta: pa.Table) -> None:
+        for kind, array in (("img.npy", images), ("txt.npy", texts)):
+            name = self._names[kind]
+            if len(array) != len(meta):
+                raise IntegrityError(f"{name}: {len(array)} rows, meta has {len(meta)}")
+            check_unit_rows(array, name=name, first=self._n_rows)
+            self._arrays[kind].write(np.ascontiguousarray(array, dtype="<f4").data)
+        self.ids.update(meta.column("item_id").to_pylist())
+        self._waiting.append(meta)
+        self._n_waiting += len(meta)
+        self._n_rows += len(meta)
+        if self._n_waiting >= _ROW_GROUP:
+            self._write_meta(self._n_waiting - self._n_waiting % _ROW_GROUP)
+
+    def finish(self) -> None:
+        self._write_meta(self._n_waiting)
+        self._meta.close()
+        for file in self._arrays.values():
+            file.seek(0)
+            self._write_header(file)
+            file.close()
+
+    def _write_meta(self, n_rows: int) -> None:
+        whole = pa.concat_tables([*self._waiting, META_SCHEMA.empty_table()])
+        self._meta.write_table(whole.slice(0, n_rows), row_group_size=_ROW_GROUP)
+        self._waiting = [whole.slice(n_rows)]
+        self._n_waiting -= n_rows
+
+    def _write_header(self, file: IO[bytes]) -> None:
+        """As `np.save` does; numpy leaves room for the number of rows to grow, so the length is always the same."""
+        header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": (self._n_rows, self._dim)}
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 def load_embedding_set(folder: Path) -> EmbeddingSet:
@@ -136,10 +228,18 @@ def load_embedding_set(folder: Path) -> EmbeddingSet:
     )
 
 
-def check_unit_rows(array: FloatArray, *, name: str) -> None:
-    """Raise `IntegrityError` when a row is not finite or not of length 1 (to 1e-3)."""
+def check_unit_rows(array: FloatArray, *, name: str, first: int = 0) -> None:
+    """Raise `IntegrityError` when a row is not finite or not of length 1 (to 1e-3); `first` numbers the first one."""
     for start in range(0, len(array), 8192):
-        norms = np.linalg.norm(np.asarray(array[start : start + 8192], dtype=np.float64), axis=1)
-        bad = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))  # ~(<) so that NaN counts as bad
-        if len(bad):
-            raise IntegrityError(f"{name}: row {start + int(bad[0])} has length {norms[bad[0]]:g}, expected 1")
+        block = array[start : start + 8192]
+        bad = first_bad_row(block)
+        if bad is not None:
+            length = np.linalg.norm(np.asarray(block[bad], dtype=np.float64))
+            raise IntegrityError(f"{name}: row {first + start + bad} has length {length:g}, expected 1")
+
+
+def first_bad_row(array: FloatArray) -> int | None:
+    """The first row that is not finite or not of length 1 (to 1e-3), or None."""
+    norms = np.linalg.norm(np.asarray(array, dtype=np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))  # ~(<) so that NaN counts as bad
+    return int(bad[0]) if len(bad) else None

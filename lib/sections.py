@@ -143,6 +143,7 @@ class Embed(Section):
 
     batch_size: Positive
     decode_workers: Positive
+    cache_gb: Annotated[float, Field(ge=0)]
 
 
 class Bootstrap(Section):

@@ -80,6 +80,11 @@ def main(
     sys.exit(0)
 
 
+def shared_state(name: str) -> Path:
+    """A git-ignored folder that outlives a run; under `dvc exp run --temp` too, DVC_ROOT is the real repository's."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / STATE / name
+
+
 def pin_threads(threads: int) -> None:
     """Fix the thread count of every numeric library and ask torch for deterministic kernels.
 
@@ -91,9 +96,8 @@ def pin_threads(threads: int) -> None:
 
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode(
-        "error"
-    )  # as use_deterministic_algorithms, which also imports the compiler: 1.5 s
+    # as use_deterministic_algorithms, which also imports the compiler: 1.5 s
+    torch.set_deterministic_debug_mode("error")
     # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -1,11 +1,11 @@
-"""Embed the catalogue's images and captions with the frozen backbone."""
+"""Embed the catalogue's images and captions with the frozen backbone; nothing is computed twice."""
 
 import argparse
 
 from lib import stage
-from lib.embeddings import save_embedding_set
 from lib.encoding.backbone import load_backbone
 from lib.encoding.embed import embed_catalog
+from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
 from lib.params import Params
 
@@ -13,10 +13,16 @@ from lib.params import Params
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
-    embedded = embed_catalog(args.processed, encoder, decode_workers=params.embed.decode_workers)
-    save_embedding_set(args.out, embedded)
-    sizes = f"{len(embedded.catalog)} gallery items, {len(embedded.queries)} queries"
-    return f"embedded {sizes}, dim {encoder.dim}\nfingerprint {embedded.fingerprint[:16]}"
+    with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:
+        done = embed_catalog(args.processed, args.out, encoder, cache, decode_workers=params.embed.decode_workers)
+        deleted = cache.evict()
+    sizes = f"{done.n_items['catalog']} gallery items, {done.n_items['queries']} queries"
+    notes = f"; {done.damaged} damaged chunks of the cache dropped" if done.damaged else ""
+    notes += f"; {deleted / 1e6:.1f} MB of the cache deleted (embed.cache_gb)" if deleted else ""
+    return (
+        f"embedded {sizes}, dim {encoder.dim}: {done.computed} images and captions computed, "
+        f"{done.found} known already{notes}\nfingerprint {encoder.fingerprint[:16]}"
+    )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,19 @@ def read_rows(folder: Path, split: Split | None = None, columns: Sequence[str] |
     return whole[names]
 
 
+def count_rows(folder: Path, split: Split) -> int:
+    """Rows of a split."""
+    return sum(pq.read_metadata(path).num_rows for path in _shards(folder, split))
+
+
+def iter_rows(folder: Path, split: Split, batch_size: int, *, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Stream columns of `STRING_COLUMNS` in row order, at most `batch_size` rows at a time; unknown is null."""
+    for path in _shards(folder, split):
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # the default reads all of it ahead
+            for batch in file.iter_batches(batch_size=batch_size, columns=list(columns)):
+                yield batch.select(list(columns))
+
+
 def iter_images(folder: Path, split: Split, batch_size: int) -> Iterator[list[tuple[str, bytes]]]:
     """Stream the images of a split in row order, `batch_size` pairs of (item_id, encoded bytes) at a time.
 

@@ -7,7 +7,7 @@ The pooled part is for what has no place: the material's texture. Beside the lea
 which need not be learnt.
 
 An embedding's last dimensions are not learnt at all: principal components of gradients and texture energies of the
-picture at full size. A few thousand captions teach a projection to drop most of what the tower sees, and no head can
+picture at full size. A few thousand captions teach a projection to drop part of what the tower sees, and no head can
 bring back what a frozen embedding has dropped. They are written small, so that cosine similarity is left to the
 learnt part.
 """

@@ -1,91 +1,201 @@
-"""Embed a processed catalogue: the train split becomes the gallery, the other splits the queries."""
+"""Embed a processed catalogue: the train split becomes the gallery, the other splits the queries.
+
+Two passes. The first makes sure that the cache has the embedding of every image and caption, computing only those
+that it lacks, in full batches whatever lies between them. The second copies them into the files in the order of the
+rows. So a killed run loses at most one chunk, a grown catalogue costs its growth, and either gives the bytes of a
+clean run.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
-import pandas as pd
-import torch
+import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from lib.artifacts import FloatArray
-from lib.catalog.processed import iter_images, read_rows
+from lib.catalog.processed import count_rows, iter_images, iter_rows
 from lib.catalog.schema import Split
-from lib.embeddings import META_COLUMNS, SIDES, Embeddings, EmbeddingSet, Side
+from lib.embeddings import (
+    META_COLUMNS,
+    SIDES,
+    EmbeddingSetWriter,
+    Side,
+    first_bad_row,
+    writing_embedding_set,
+)
+from lib.encoding.embedding_cache import EmbeddingCache, IntArray, Space, as_keys, content_key
 from lib.encoding.encoder import Encoder
-from lib.errors import DataError
+from lib.errors import DataError, IntegrityError
+
+Bar: TypeAlias = "tqdm[NoReturn]"
+Ready = TypeVar("Ready")
+"""What the model takes: an image's tensor, a text."""
 
 SPLITS: dict[Side, tuple[Split, ...]] = {"catalog": ("train",), "queries": ("validation", "test")}
+_STORED = [name for name in META_COLUMNS if name != "split"]
+_WINDOW = 2000
+"""Rows that are written at once."""
+_CHUNK = 4
+"""Batches of a full chunk of the cache; what a killed run has to compute again at most."""
+_AHEAD = 3
+"""Batches that wait for the model while others are decoded."""
 
 
-def embed_catalog(processed: Path, encoder: Encoder, *, decode_workers: int) -> EmbeddingSet:
-    """Embed every image and every distinct caption of a processed catalogue.
+@dataclass(frozen=True)
+class Embedded:
+    """What an embedding run did.
+
+    Attributes:
+        n_items: rows of each side.
+        computed: images and distinct captions that the model embedded.
+        found: items' images and captions whose embedding was there already, from an earlier run or another item.
+        damaged: chunks of the cache that were dropped because their bytes had changed.
+    """
+
+    n_items: dict[Side, int]
+    computed: int
+    found: int
+    damaged: int
+
+
+def embed_catalog(
+    processed: Path, out: Path, encoder: Encoder, cache: EmbeddingCache, *, decode_workers: int
+) -> Embedded:
+    """Embed every image and every distinct caption of a processed catalogue into `out`.
 
     Args:
         processed: the folder that `process_data` wrote.
+        out: folder to write; see `lib.embeddings`. Gallery and queries in the order of the processed files.
         encoder: the frozen backbone.
+        cache: open; what it has is not computed, what is computed is added.
         decode_workers: threads that decode images while the model computes.
-
-    Returns:
-        Gallery and queries, rows in the order of the processed files.
 
     Raises:
         DataError: there is nothing to search or nothing to ask.
+        BusyError: the disk is full; run again to go on.
     """
-    sides: dict[Side, Embeddings] = {}
-    for side in SIDES:
-        frames = [_rows(processed, split) for split in SPLITS[side]]
-        meta = pd.concat(frames, ignore_index=True)
-        if meta.empty:
+    n_items = {side: sum(count_rows(processed, split) for split in SPLITS[side]) for side in SIDES}
+    for side, count in n_items.items():
+        if not count:
             raise DataError(f"{processed}: no item in {' or '.join(SPLITS[side])}; check data.splits and the report")
-        images = _embed_images(processed, SPLITS[side], len(meta), encoder, decode_workers)
-        sides[side] = Embeddings(images, _embed_captions(list(meta["caption"]), encoder), meta)
-    return EmbeddingSet(sides["catalog"], sides["queries"], encoder.fingerprint)
-
-
-def _rows(processed: Path, split: Split) -> pd.DataFrame:
-    stored = [name for name in META_COLUMNS if name != "split"]
-    return read_rows(processed, split, stored).assign(split=split)[list(META_COLUMNS)]
-
-
-def _embed_images(
-    processed: Path, splits: Sequence[Split], n_items: int, encoder: Encoder, decode_workers: int
-) -> FloatArray:
-    embedded = np.empty((n_items, encoder.dim), dtype=np.float32)
-    done = 0
-    with tqdm(total=n_items, desc=f"images of {'+'.join(splits)}", unit="image", mininterval=1) as bar:
-        for batch in _decoded_batches(processed, splits, encoder, decode_workers):
-            embedded[done : done + len(batch)] = encoder.encode_images(batch)
-            done += len(batch)
-            bar.update(len(batch))
-    return embedded
-
-
-def _decoded_batches(
-    processed: Path, splits: Sequence[Split], encoder: Encoder, decode_workers: int
-) -> Iterator[list[torch.Tensor]]:
-    """Batches of `encoder.batch_size` across the splits, decoded ahead of the model by two batches."""
-    stored = (image for split in splits for batch in iter_images(processed, split, 256) for _, image in batch)
+    images = cache.space({**encoder.facts, "kind": "image"}, dim=encoder.dim)
+    texts = cache.space({**encoder.facts, "kind": "text"}, dim=encoder.dim)
+    keys: dict[Side, bytearray] = {}
     with ThreadPoolExecutor(decode_workers) as pool:
-        waiting: deque[list[Future[torch.Tensor]]] = deque()
-        while images := list(islice(stored, encoder.batch_size)):
-            waiting.append([pool.submit(encoder.preprocess, image) for image in images])
-            if len(waiting) > 2:
-                yield [future.result() for future in waiting.popleft()]
-        while waiting:
-            yield [future.result() for future in waiting.popleft()]
+        fill_images = _Filler(images, encoder.batch_size, encoder.preprocess, encoder.encode_images, pool)
+        for side in SIDES:
+            with tqdm(total=n_items[side], desc=f"images of {side}", unit="image", mininterval=1) as bar:
+                keys[side] = fill_images.all(_images(processed, SPLITS[side], bar))
+        fill_texts = _Filler(texts, encoder.batch_size, bytes.decode, encoder.encode_texts, pool)
+        with tqdm(total=sum(n_items.values()), desc="captions", unit="row", mininterval=1) as bar:
+            fill_texts.all(part for side in SIDES for part in _captions(processed, SPLITS[side], bar))
+    with writing_embedding_set(out, dim=encoder.dim, fingerprint=encoder.fingerprint) as writer:
+        for side in SIDES:
+            _write_side(writer, side, processed, keys[side], images, texts)
+    for space in (images, texts):
+        space.touch()
+    computed = fill_images.computed + fill_texts.computed
+    return Embedded(n_items, computed, 2 * sum(n_items.values()) - computed, images.damaged + texts.damaged)
 
 
-def _embed_captions(captions: list[str | None], encoder: Encoder) -> FloatArray:
-    """Embed each distinct caption once; several items of a product share theirs."""
-    distinct, rows = np.unique(np.array([caption or "" for caption in captions], dtype=object), return_inverse=True)
-    embedded = np.empty((len(distinct), encoder.dim), dtype=np.float32)
-    for start in tqdm(range(0, len(distinct), encoder.batch_size), desc="captions", unit="batch", mininterval=1):
-        part = slice(start, start + encoder.batch_size)
-        embedded[part] = encoder.encode_texts(list(distinct[part]))
-    return np.ascontiguousarray(embedded[rows])
+class _Filler(Generic[Ready]):
+    """Adds to a space what it lacks of some contents, in batches of one size."""
+
+    def __init__(
+        self,
+        space: Space,
+        batch_size: int,
+        prepare: Callable[[bytes], Ready],
+        encode: Callable[[Sequence[Ready]], FloatArray],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.computed = 0
+        self._space = space
+        self._batch_size = batch_size
+        self._prepare = prepare
+        self._encode = encode
+        self._pool = pool
+        self._seen: set[bytes] = set()  # added in this run or about to be
+        self._waiting: deque[tuple[str, bytes, Future[Ready]]] = deque()
+        self._done: list[tuple[bytes, FloatArray]] = []
+
+    def all(self, parts: Iterable[tuple[Sequence[str], Sequence[bytes]]]) -> bytearray:
+        """Go through all contents, which come with their names; returns the keys one after the other.
+
+        Raises:
+            IntegrityError: the backbone makes a row of NaN or zeros of something; its chunk is not kept.
+        """
+        keys = bytearray()
+        for names, contents in parts:
+            own = [content_key(content) for content in contents]
+            for i in np.flatnonzero(self._space.find(as_keys(own))[:, 0] < 0).tolist():
+                if own[i] not in self._seen:
+                    self._seen.add(own[i])
+                    self._waiting.append((names[i], own[i], self._pool.submit(self._prepare, contents[i])))
+                    if len(self._waiting) == _AHEAD * self._batch_size:
+                        self._one_batch()
+            keys += b"".join(own)
+        while self._waiting:
+            self._one_batch()
+        self._keep()
+        return keys
+
+    def _one_batch(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+        rows = self._encode([future.result() for *_, future in batch])
+        bad = first_bad_row(rows)
+        if bad is not None:
+            raise IntegrityError(f"the embedding of {batch[bad][0]} is not finite or not of length 1; not kept")
+        self._done += [(key, row) for (_, key, _), row in zip(batch, rows, strict=True)]
+        self.computed += len(batch)
+        if len(self._done) >= _CHUNK * self._batch_size:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._done:
+            self._space.add([key for key, _ in self._done], np.stack([row for _, row in self._done]))
+        self._done = []
+
+
+def _write_side(
+    writer: EmbeddingSetWriter, side: Side, processed: Path, keys: bytearray, images: Space, texts: Space
+) -> None:
+    of_images, done = as_keys(keys), 0
+    for split in SPLITS[side]:
+        for rows in iter_rows(processed, split, _WINDOW, columns=_STORED):
+            captions, which = _distinct_captions(rows)
+            meta = pa.Table.from_batches([rows]).append_column("split", pa.array([split] * len(rows), pa.string()))
+            own = of_images[done : done + len(rows)]
+            of_texts = as_keys([content_key(caption) for caption in captions])
+            writer.add(side, images.read(own), texts.read(of_texts)[which], meta.select(META_COLUMNS))
+            done += len(rows)
+
+
+def _images(processed: Path, splits: Sequence[Split], bar: Bar) -> Iterator[tuple[list[str], list[bytes]]]:
+    for split in splits:
+        for batch in iter_images(processed, split, 256):
+            yield [f"the image of item '{item_id}'" for item_id, _ in batch], [image for _, image in batch]
+            bar.update(len(batch))
+
+
+def _captions(processed: Path, splits: Sequence[Split], bar: Bar) -> Iterator[tuple[list[str], list[bytes]]]:
+    for split in splits:
+        for rows in iter_rows(processed, split, _WINDOW, columns=["caption"]):
+            captions, _ = _distinct_captions(rows)
+            yield [f"the text {caption!r}" for caption in captions], captions
+            bar.update(len(rows))
+
+
+def _distinct_captions(rows: pa.RecordBatch) -> tuple[list[bytes], IntArray]:
+    """Captions as UTF-8, an unknown one empty, and which of them each row has: products share theirs."""
+    coded = pc.fill_null(rows.column("caption"), "").dictionary_encode()
+    captions = [caption.encode() for caption in coded.dictionary.to_pylist()]
+    return captions, coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)

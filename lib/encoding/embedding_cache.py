@@ -1,13 +1,13 @@
 """Embeddings kept by content, so that only what changed is computed again.
 
 A key is the sha256 of an image's or text's bytes; a *space* holds the embeddings of one way to compute them
-(backbone, preprocessing, batch shape, threads, libraries, processor, the code itself: see `lib.encoding.embed`), so that
-old and new never mix. Within a space, rows lie in chunks, files that are written once and never changed:
+(`Encoder.facts`: backbone, preprocessing, batch shape, threads, libraries, processor, code), so that old and new
+never mix. Within a space, rows lie in chunks, files that are written once and never changed:
 
     8 bytes magic | uint32 rows | uint32 dim | rows × 32 bytes keys | rows × dim float32 | sha256 of all before
 
-The name of a chunk is its checksum. A damaged chunk is dropped and computed again: the cache is never the truth. Several
-processes may share it; eviction waits until nobody else has it open.
+The name of a chunk is its checksum. A damaged chunk is dropped and computed again: the cache is never the truth.
+Several processes may share it; eviction waits until nobody else has it open.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,12 +30,10 @@ import numpy.typing as npt
 from lib.artifacts import FloatArray, read_json, replacing, sequence_sha256, write_json
 from lib.errors import IntegrityError
 
-CHUNK = 512
-"""Rows of a full chunk; what a killed run has to compute again at most."""
+KEY_BYTES = 32
 FACTS = "space.json"
 _MAGIC = b"EMBROWS1"
 _HEAD = struct.Struct("<8sII")
-_KEY = 32
 _SUM = 32
 
 IntArray = npt.NDArray[np.int64]
@@ -44,6 +43,12 @@ KeyArray = npt.NDArray[np.uint8]
 def content_key(content: bytes) -> bytes:
     """The key of an image's or text's bytes; 32 bytes."""
     return hashlib.sha256(content).digest()
+
+
+def as_keys(keys: Sequence[bytes] | bytearray) -> KeyArray:
+    """Keys one after the other as (n, 32) uint8."""
+    joined = keys if isinstance(keys, bytearray) else b"".join(keys)
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
 class EmbeddingCache:
@@ -61,7 +66,7 @@ class EmbeddingCache:
 
     def __enter__(self) -> EmbeddingCache:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / "lock", "ab")  # noqa: SIM115  # closed by __exit__
+        self._lock = open(self.folder / "lock", "ab")  # closed by __exit__
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         return self
 
@@ -126,7 +131,8 @@ class Space:
         if not (folder / FACTS).is_file():
             write_json(folder / FACTS, dict(facts))
         self._chunks: list[Path] = []
-        self._keys = np.zeros((0, _KEY), dtype=np.uint8)
+        self._used: set[int] = set()
+        self._keys = np.zeros((0, KEY_BYTES), dtype=np.uint8)
         self._places: IntArray = np.zeros((0, 2), dtype=np.int64)
         self._fresh: list[tuple[KeyArray, IntArray]] = []
         found = [(path, _checked_keys(path, dim)) for path in sorted(folder.glob("*.rows"))]
@@ -142,20 +148,21 @@ class Space:
         self._settle()
         return len(self._keys)
 
-    def find(self, keys: Sequence[bytes]) -> IntArray:
-        """(n, 2) int64: chunk and row of each key, -1 where it is not there."""
-        self._settle()
-        wanted = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY)
+    def find(self, keys: KeyArray) -> IntArray:
+        """(n, 2) int64: chunk and row of each of (n, 32) keys, -1 where it is not there.
+
+        Rows added since the space was opened or last read are not looked for: whoever adds knows them.
+        """
         found = np.full((len(keys), 2), -1, dtype=np.int64)
         if not len(self._keys):
             return found
-        words = _first_words(wanted)
+        words = _first_words(keys)
         at = np.searchsorted(self._words, words)
         open_ = np.arange(len(keys))
         while len(open_):  # more than once only where two keys begin with the same eight bytes
             open_ = open_[at[open_] < len(self._words)]
             open_ = open_[self._words[at[open_]] == words[open_]]
-            same = (self._keys[at[open_]] == wanted[open_]).all(axis=1)
+            same = (self._keys[at[open_]] == keys[open_]).all(axis=1)
             found[open_[same]] = self._places[at[open_[same]]]
             open_ = open_[~same]
             at[open_] += 1
@@ -178,14 +185,15 @@ class Space:
         path = self.folder / f"{digest.hexdigest()[:32]}.rows"
         with replacing(path) as temporary:
             temporary.write_bytes(body + digest.digest())
-        self._note(path, np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), _KEY))
+        self._note(path, as_keys(keys))
 
-    def read(self, keys: Sequence[bytes]) -> FloatArray:
-        """(n, dim) float32 rows of keys that are there.
+    def read(self, keys: KeyArray) -> FloatArray:
+        """(n, dim) float32 rows of (n, 32) keys that are there.
 
         Raises:
             IntegrityError: a key is not there, or its chunk vanished.
         """
+        self._settle()
         places = self.find(keys)
         if (places < 0).any():
             missing = int((places[:, 0] < 0).sum())
@@ -195,14 +203,15 @@ class Space:
         borders = np.flatnonzero(np.diff(places[order, 0])) + 1
         for part in np.split(order, borders):
             if len(part):
-                out[part] = self._rows_of(self._chunks[int(places[part[0], 0])], places[part, 1])
+                number = int(places[part[0], 0])
+                self._used.add(number)
+                out[part] = self._rows_of(self._chunks[number], places[part, 1])
         return out
 
-    def touch(self, keys: Sequence[bytes]) -> None:
-        """Count the chunks of these keys as used now."""
-        for number in np.unique(self.find(keys)[:, 0]):
-            if number >= 0:
-                os.utime(self._chunks[int(number)])
+    def touch(self) -> None:
+        """Count the chunks that were read as used now."""
+        for number in sorted(self._used):
+            os.utime(self._chunks[number])
 
     def _rows_of(self, path: Path, wanted: IntArray) -> FloatArray:
         """Rows of one chunk, `wanted` ascending; what lies together is read at once."""
@@ -212,9 +221,11 @@ class Space:
         try:
             with open(path, "rb") as file:
                 n = _HEAD.unpack(file.read(_HEAD.size))[1]
-                for start, end in zip(starts, starts[1:], strict=False):
+                for start, end in pairwise(starts):
                     first, last = int(wanted[start]), int(wanted[end - 1])
-                    data = os.pread(file.fileno(), (last - first + 1) * width, _HEAD.size + n * _KEY + first * width)
+                    data = os.pread(
+                        file.fileno(), (last - first + 1) * width, _HEAD.size + n * KEY_BYTES + first * width
+                    )
                     block = np.frombuffer(data, dtype="<f4").reshape(-1, self.dim)
                     out[start:end] = block[wanted[start:end] - first]
         except (OSError, struct.error, ValueError) as error:
@@ -249,9 +260,9 @@ def _checked_keys(path: Path, dim: int) -> KeyArray | None:
     if len(data) < _HEAD.size + _SUM or hashlib.sha256(data[:-_SUM]).digest() != data[-_SUM:]:
         return None
     magic, n, width = _HEAD.unpack_from(data)
-    if magic != _MAGIC or width != dim or len(data) != _HEAD.size + n * (_KEY + 4 * dim) + _SUM:
+    if magic != _MAGIC or width != dim or len(data) != _HEAD.size + n * (KEY_BYTES + 4 * dim) + _SUM:
         return None
-    return np.frombuffer(data, dtype=np.uint8, count=n * _KEY, offset=_HEAD.size).reshape(n, _KEY).copy()
+    return np.frombuffer(data, dtype=np.uint8, count=n * KEY_BYTES, offset=_HEAD.size).reshape(n, KEY_BYTES).copy()
 
 
 @dataclass(frozen=True)
@@ -279,7 +290,7 @@ def stats(folder: Path) -> Iterator[SpaceStats]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m lib.encoding.embedding_cache [--max-gb N]`: what the cache holds; with `--max-gb`, after evicting."""
+    """`python -m lib.encoding.embedding_cache [--max-gb N]`: what the cache holds, after evicting with `--max-gb`."""
     parser = argparse.ArgumentParser(description="What the embedding cache holds.")
     parser.add_argument("--folder", type=Path, default=Path(".cache/embeddings"))
     parser.add_argument("--max-gb", type=float, help="first delete the longest unused chunks beyond this size")
@@ -290,10 +301,10 @@ def main(argv: list[str] | None = None) -> int:
     total = 0
     for space in stats(args.folder):
         total += space.bytes
-        backbone = str(space.facts.get("backbone", "?"))[:12]
+        backbone, dim = str(space.facts.get("backbone", "?"))[:12], space.facts.get("dim", 0)
         print(
-            f"{space.name[:12]}  {space.facts.get('kind', '?'):5}  backbone {backbone}  dim {space.facts.get('dim')}  "
-            f"{space.rows:>9,} rows  {space.chunks:>6,} chunks  {space.bytes / 1e6:>10,.1f} MB"
+            f"{space.name[:12]}  {space.facts.get('kind', '?'):5}  backbone {backbone}  dim {dim:>4}"
+            f"  {space.rows:>9,} rows  {space.chunks:>6,} chunks  {space.bytes / 1e6:>10,.1f} MB"
         )
     print(f"{total / 1e6:,.1f} MB in {args.folder}")
     return 0

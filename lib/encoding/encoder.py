@@ -7,8 +7,13 @@ another size differs by up to 3e-6. That is what lets an incremental run give th
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +21,10 @@ from PIL import Image
 
 from lib.artifacts import FloatArray
 from lib.encoding.backbone import Backbone
+
+_CODE = ("backbone.py", "convnet.py", "encoder.py", "gradients.py", "textures.py", "torchvision_ops.py")
+"""Files of this room that an embedding's bytes depend on."""
+_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 
 
 class Encoder:
@@ -32,6 +41,21 @@ class Encoder:
         self.batch_size = batch_size
         self.fingerprint = backbone.fingerprint
         self.dim = int(self.encode_texts([""]).shape[1])
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Everything that the bytes of an embedding depend on besides the image or text.
+
+        The fingerprint covers weights, architecture and preprocessing. The number of threads is torch's at the time.
+        """
+        return {
+            "backbone": self.fingerprint,
+            "batch_size": self.batch_size,
+            "threads": torch.get_num_threads(),
+            "code": _code_sha256(),
+            "libraries": " ".join(f"{name}={version(name)}" for name in _LIBRARIES),
+            "processor": f"{platform.machine()} {_processor()} {torch.backends.cpu.get_cpu_capability()}",
+        }
 
     def preprocess(self, image: bytes) -> torch.Tensor:
         """Decode image bytes to the backbone's input, (3, height, width) float32."""
@@ -79,3 +103,19 @@ def _unit_rows(rows: FloatArray) -> FloatArray:
     wide = rows.astype(np.float64)
     unit: FloatArray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
     return unit
+
+
+def _code_sha256() -> str:
+    digest = hashlib.sha256()
+    for name in _CODE:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    """The processor's model, on which numeric libraries choose their kernels; "" where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
