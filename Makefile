@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation browser clean
+.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean
 
 run: setup
 	python -m lib.params params.yaml
@@ -54,6 +54,7 @@ bench: setup-dev run
 	python -m benchmarks.training --write
 	python -m benchmarks.evaluation --write
 	python -m benchmarks.fixed_dims --write
+	python -m benchmarks.growth --write
 	python -m benchmarks.pipeline --write
 
 # the scoreboard under three seeds of everything that is trained, in a private copy under .cache/seeds
@@ -64,6 +65,10 @@ seeds: setup
 # make ablation PARAMS=my.yaml DATA=/path/to/raw ONLY="head-mlp no-hard"
 ablation: setup
 	python -m benchmarks.ablation $(if $(PARAMS),--params $(PARAMS)) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
+
+# what the embedding cache holds; make cache-stats MAX_GB=5 first deletes the longest unused beyond that
+cache-stats: setup
+	python -m lib.encoding.embedding_cache $(if $(MAX_GB),--max-gb $(MAX_GB))
 
 clean:
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache dvc_plots

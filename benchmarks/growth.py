@@ -1,9 +1,9 @@
 """Memory and time of processing and embedding as a catalogue grows: `python -m benchmarks.growth [--write]`.
 
-Makes catalogues of parquet shards in Hugging Face form by repeating the sample's pictures, each cropped, brightened and
-encoded anew, then runs `process_data` and `embed_catalog` as commands with the sample's backbone: on a part of the
-rows, on all of them, on 1 % more (with the embedding cache of the run before), and on the same without a cache. Peak
-memory is the largest resident set of the command, by the kernel. Needs a pipeline that has run.
+Makes catalogues of parquet shards in Hugging Face form by repeating the sample's pictures, each cropped, brightened
+and encoded anew, then runs `process_data` and `embed_catalog` as commands with the sample's backbone: on a part of
+the rows, on all of them, on 1 % more (with the embedding cache of the run before), and on the same without a cache.
+Peak memory is the largest resident set of the command, by the kernel. Needs a pipeline that has run.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def main() -> int:
     for name in ("state", "clean"):
         shutil.rmtree(HOME / name, ignore_errors=True)
     lines = [
-        f"`python -m benchmarks.growth --rows {small} {large} --write`, {os.cpu_count()} cores: parquet shards in the",
-        "form of Hugging Face, the sample's pictures repeated and perturbed, its backbone. Peak resident memory.",
+        f"`python -m benchmarks.growth --rows {small} {large} --write`, {os.cpu_count()} cores: parquet shards in",
+        "the form of Hugging Face, the sample's pictures repeated and perturbed, its backbone. Peak resident memory.",
         "",
         "| rows | process_data | MB | embed_catalog | MB | |",
         "|---:|---:|---:|---:|---:|---|",
@@ -88,9 +88,9 @@ def main() -> int:
         "",
         f"Peak of {large:,} rows over {small:,}: process_data {full[0].peak / runs[small, 'small'][0].peak:.2f}, "
         f"embed_catalog {full[1].peak / runs[small, 'small'][1].peak:.2f}.",
-        f"1 % more rows: {share:.1%} of the time of all, {more[1].seconds / full[1].seconds:.1%} with the {start:.1f} s",
-        "that starting Python and loading the backbone takes. Its files equal those of the run without a cache: "
-        f"{'all of them' if all(same) else 'NOT ALL'}.",
+        f"1 % more rows: {share:.1%} of the time of all, {more[1].seconds / full[1].seconds:.1%} with the",
+        f"{start:.1f} s that starting Python and loading the backbone takes. Its files equal those of the run",
+        f"without a cache: {'all of them' if all(same) else 'NOT ALL'}.",
     ]
     text = "\n".join(lines)
     print(text)

@@ -225,3 +225,55 @@ def test_rows_that_are_no_embeddings_are_refused_and_the_old_files_stay(runs: Ru
 def test_nothing_to_ask_or_to_search_is_an_error(runs: Runs, split: str, words: str) -> None:
     with pytest.raises(DataError, match=f"no item in {words}; check data.splits"):
         runs.run([("a", split, "x", "y")], FakeEncoder())
+
+
+def test_what_an_embedding_depends_on_is_in_the_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preprocessing, weights, batch shape, threads and the code itself: each makes another space."""
+    import json
+
+    import torch
+
+    from lib.encoding import encoder as encoder_module
+    from lib.encoding.backbone import CONFIG, load_backbone, save_backbone
+    from lib.encoding.encoder import Encoder
+
+    import open_clip  # isort: skip
+
+    config: dict[str, Any] = {
+        "embed_dim": 16,
+        "vision_cfg": {"layers": 1, "width": 32, "head_width": 32, "patch_size": 16, "image_size": 32},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**config)
+    open_clip.factory.set_model_preprocess_cfg(model, vars(open_clip.transform.PreprocessCfg(size=32)))
+
+    def facts(*, batch_size: int = 2) -> dict[str, Any]:
+        save_backbone(tmp_path, model, model_config=config, source="checkpoint")
+        return dict(Encoder(load_backbone(tmp_path), batch_size=batch_size).facts)
+
+    before = facts()
+    assert facts() == before and all(isinstance(value, str | int) for value in before.values())
+    assert facts(batch_size=4) != before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert facts() != before
+    finally:
+        torch.set_num_threads(threads)
+    changed = tmp_path / "code"
+    changed.mkdir()
+    for name in encoder_module._CODE:
+        source = (Path(encoder_module.__file__).parent / name).read_text(encoding="utf-8")
+        (changed / name).write_text(source + ("# a change\n" if name == "textures.py" else ""), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder_module, "__file__", str(changed / "encoder.py"))
+        assert facts() != before
+    model.visual.preprocess_cfg["mean"] = (0.5, 0.5, 0.5)
+    other = facts()
+    assert json.loads((tmp_path / CONFIG).read_text())["preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
+    assert other["backbone"] != before["backbone"]
+    model.visual.preprocess_cfg["mean"] = model.visual.preprocess_cfg["std"]
+    with torch.no_grad():
+        model.logit_scale += 1
+    assert facts()["backbone"] not in (before["backbone"], other["backbone"])
