@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean
+.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin
 
 run: setup
 	python -m lib.params params.yaml
@@ -28,6 +28,11 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.installed
+
+# which data set of the Hugging Face Hub a raw catalogue is:  make pin HUB=hf://owner/name OUT=data/raw/name
+pin: setup
+	$(if $(and $(HUB),$(OUT)),,$(error make pin HUB=hf://owner/name OUT=data/raw/name))
+	python -m stages.pin_hub --hub '$(HUB)' --out '$(OUT)'
 
 # pages are tested in Debian's chromium; without it, and without root to install it, those tests are skipped
 browser:

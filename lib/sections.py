@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ATTRIBUTES = ("neckline", "sleeve", "pattern", "material")
 """Attributes with a value schema; `color` and the categories are plain columns."""
@@ -90,6 +90,14 @@ class Data(Section):
     max_pixels: Annotated[int, Field(ge=1024, le=178_956_970)]  # above that Pillow itself refuses
     splits: Splits
     seed: int
+
+    @field_validator("raw_dir")
+    @classmethod
+    def _is_a_folder(cls, raw_dir: str) -> str:
+        if "://" in raw_dir:  # DVC's own message about such a dependency helps nobody
+            remedy = f"; pin the data set there: python -m stages.pin_hub --hub {raw_dir} --out data/raw/name"
+            raise ValueError(f"it is a folder{remedy if raw_dir.startswith('hf:') else ''}")
+        return raw_dir
 
 
 class Audit(Section):

@@ -1,7 +1,8 @@
 """Adapter for parquet shards in Hugging Face form, where the photos lie inside the table.
 
 Rows are read without the bytes of their photos. Photos are read forward, a block of rows at a time, so that
-memory holds a few blocks however large the shards and their row groups are.
+memory holds a few blocks however large the shards and their row groups are. Shards that `hub.json` pins are fetched
+one after the other, when their rows are asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lib.catalog.images import MAX_FILE_BYTES, ImageError
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.cells import as_text, is_opaque
 from lib.catalog.sources.mapping import TEXT_JOIN, Cells, RowMapper, find_column, mapped_columns
+from lib.catalog.sources.shard_places import ShardPlace, find_shards
 from lib.errors import ConfigError, DataError
 from lib.params import Data
 
@@ -65,16 +67,20 @@ class HuggingFaceSource:
     """Rows and photos of the parquet shards under a folder, in the order of the shards' names.
 
     Rows are numbered from 1 over all shards. A photo is called `<shard>#<row>`, the row counted from 1 in its
-    shard. A row whose photo has no bytes is found when photos are read.
+    shard. A row whose photo has no bytes is found when photos are read. Shards under the folder are all looked at
+    first; one that is pinned costs a download, so that it is looked at, with the errors below, when its rows are
+    asked for: a wrong name in `data.columns` shows after the first download.
 
     Args:
-        raw: folder of the shards, at any depth; hidden files and folders are passed over.
+        raw: folder of the shards, at any depth; hidden files and folders are passed over. Or of a `hub.json` alone,
+            see `lib.catalog.sources.hub_pin`: then what is true of local shards is true of those that it pins.
         data: the section of the parameters. `metadata` is a pattern under `raw`, "" means every parquet file;
             `columns.image` names the struct with `bytes` and `path`; `image_root` is not used.
 
     Raises:
         ConfigError: no shard, or a shard without a mapped column.
         DataError: a shard is no parquet file.
+        BusyError, IntegrityError: a pinned shard cannot be had, see `lib.catalog.sources.hub_fetch`.
     """
 
     notes: list[str]
@@ -87,7 +93,13 @@ class HuggingFaceSource:
         self._name = str(raw / pattern)
         self._image = data.columns.image
         self._mapped = list(dict.fromkeys(mapped_columns(data.columns).values()))
-        self._shards = {shard.key: shard for shard in (self._open(p, raw, data) for p in _find(raw, pattern))}
+        self._columns = data.columns
+        self._places = {place.key: place for place in find_shards(raw, pattern)}
+        self._shards: dict[str, _Shard] = {}
+        self._opening = Lock()
+        for place in self._places.values():
+            if place.is_here:
+                self._shard(place.key)
         self._map = RowMapper(data, self._mapped, where=raw, read_text=read_listed_text)
         self._sizes: dict[str, npt.NDArray[np.int64]] = {}
         self._recent: deque[tuple[str, int, pa.Array]] = deque(maxlen=BLOCKS_KEPT)
@@ -103,7 +115,7 @@ class HuggingFaceSource:
     def rows(self) -> Iterator[RawRow | BadRow]:
         """Rows in order of shards; rows without an id come as `BadRow`."""
         number = 0
-        for shard in self._shards.values():
+        for shard in map(self._shard, self._places):
             for in_shard, cells in enumerate(self._cells(shard), start=1):
                 number += 1
                 yield self._map.row(number, cells, image=f"{shard.key}#{in_shard}", image_name=cells[-1] or None)
@@ -138,34 +150,41 @@ class HuggingFaceSource:
 
     def photos(self) -> Iterator[str]:
         """Names of all photos: one for each row."""
-        for shard in self._shards.values():
+        for shard in map(self._shard, self._places):
             yield from (f"{shard.key}#{row + 1}" for row in range(shard.n_rows))
 
-    def _open(self, path: Path, raw: Path, data: Data) -> _Shard:
-        with _reading(path):
+    def _shard(self, key: str) -> _Shard:
+        with self._opening:
+            if key not in self._shards:
+                self._shards[key] = self._open(self._places[key])
+            return self._shards[key]
+
+    def _open(self, place: ShardPlace) -> _Shard:
+        path, where = place.path(), place.name
+        with _reading(where):
             metadata = pq.read_metadata(path)
             schema = metadata.schema.to_arrow_schema()
         plain = [field.name for field in schema if not is_opaque(field.type)]
-        for key, name in mapped_columns(data.columns).items():
-            find_column(key, name, plain, where=path)
-        kind = schema.field(find_column("image", self._image, schema.names, where=path)).type
+        for key, name in mapped_columns(self._columns).items():
+            find_column(key, name, plain, where=where)
+        kind = schema.field(find_column("image", self._image, schema.names, where=where)).type
         inner = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
         if inner.get("bytes") not in (pa.binary(), pa.large_binary()):
             raise ConfigError(
-                f"data.columns.image: column '{self._image}' in {path} is {kind}; expected struct<bytes, path>, "
+                f"data.columns.image: column '{self._image}' in {where} is {kind}; expected struct<bytes, path>, "
                 "as `datasets` writes images"
             )
-        if data.columns.item_id is None and "path" not in inner:
-            raise ConfigError(f"{path}: photos have no names to derive ids from; set data.columns.item_id")
+        if self._columns.item_id is None and "path" not in inner:
+            raise ConfigError(f"{where}: photos have no names to derive ids from; set data.columns.item_id")
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         starts = (0, *accumulate(sizes))
-        return _Shard(path, path.relative_to(raw).as_posix(), starts[:-1], starts[-1], "path" in inner)
+        return _Shard(path, where, place.key, starts[:-1], starts[-1], "path" in inner)
 
     def _cells(self, shard: _Shard) -> Iterator[Cells]:
         """The mapped cells of each row and, as the last one, the photo's own file name."""
         wanted = [*self._mapped, f"{self._image}.path"] if shard.has_paths else self._mapped
-        with _reading(shard.path):
-            for batch in _batches(shard.path, wanted, CHUNK):
+        with _reading(shard.name):
+            for batch in _batches(shard, wanted, CHUNK):
                 columns = [batch.column(name).to_pylist() for name in self._mapped]
                 paths = pc.struct_field(batch.column(self._image), "path").to_pylist() if shard.has_paths else None
                 for cells in zip(*columns, paths or [None] * len(batch), strict=True):
@@ -173,7 +192,7 @@ class HuggingFaceSource:
 
     def _locate(self, image: str) -> tuple[_Shard, int]:
         key, _, row = image.rpartition("#")
-        return self._shards[key], int(row) - 1
+        return self._shard(key), int(row) - 1
 
     def _value(self, shard: _Shard, row: int) -> pa.Scalar:
         """Bytes of a row from a block that is kept, or else from reading on to it."""
@@ -189,13 +208,13 @@ class HuggingFaceSource:
             self._recent.append((shard.key, start, block))
             if row < start + len(block):
                 return block[row - start]
-        raise DataError(f"{shard.path}: it ends before row {row + 1}; download it again")
+        raise DataError(f"{shard.name}: it ends before row {row + 1}; download it again")
 
     def _blocks(self, shard: _Shard, first_group: int) -> Iterator[tuple[int, pa.Array]]:
         """(first row, bytes) of each block of rows, from the start of a row group to the end of the shard."""
         start = shard.starts[first_group]
         groups = range(first_group, len(shard.starts))
-        for batch in _batches(shard.path, [f"{self._image}.bytes"], BLOCK, groups):
+        for batch in _batches(shard, [f"{self._image}.bytes"], BLOCK, groups):
             block = pc.struct_field(batch.column(self._image), "bytes")
             yield start, block
             start += len(block)
@@ -203,38 +222,26 @@ class HuggingFaceSource:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A parquet file; `key` is its path under the raw folder, `starts` the first row of each row group."""
+    """A parquet file; `name` is for messages, `key` as in `ShardPlace`, `starts` the first row of each row group."""
 
     path: Path
+    name: str
     key: str
     starts: Sequence[int]
     n_rows: int
     has_paths: bool
 
 
-def _find(raw: Path, pattern: str) -> list[Path]:
-    if not raw.is_dir():
-        raise ConfigError(f"{raw}: no such folder; data.raw_dir names it")
-    try:
-        found = [path.relative_to(raw) for path in raw.glob(pattern) if path.is_file()]
-    except (ValueError, NotImplementedError) as error:
-        raise ConfigError(f"data.metadata: no pattern of files under data.raw_dir ({error}): {pattern!r}") from None
-    shards = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-    if not shards:
-        raise ConfigError(f"{raw}: no file like '{pattern}' under it; data.raw_dir and data.metadata name the shards")
-    return [raw / path for path in sorted(shards, key=Path.as_posix)]
-
-
 def _batches(
-    path: Path, columns: Sequence[str], n_rows: int, groups: Sequence[int] | None = None
+    shard: _Shard, columns: Sequence[str], n_rows: int, groups: Sequence[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    with _reading(path), pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+    with _reading(shard.name), pq.ParquetFile(shard.path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
         yield from file.iter_batches(batch_size=n_rows, columns=list(columns), row_groups=groups)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({error}); download it again") from None
+        raise DataError(f"{name}: not a readable parquet file ({error}); download it again") from None

@@ -24,7 +24,7 @@ def mapped_columns(columns: Columns) -> dict[str, str]:
     return {key: name for key, name in named.items() if name is not None}
 
 
-def find_column(key: str, name: str, names: Sequence[str], *, where: Path) -> int:
+def find_column(key: str, name: str, names: Sequence[str], *, where: Path | str) -> int:
     """Position of a mapped column among the names of the columns that hold text.
 
     Raises:
