@@ -42,8 +42,11 @@ META_COLUMNS = (
     "sleeve",
     "product_key",
     "caption",
+    "partition",
+    "partition_item",
 )
-"""`product_key` names the weakest key that tied the item to its product; `caption` is the embedded text."""
+"""Strings. `product_key` names the weakest key that tied the item to its product; `caption` is the embedded text;
+`partition` and `partition_item` are the item's part in an official protocol and the id that it matches by."""
 
 META_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in META_COLUMNS])
 _ROW_GROUP = 10_000
@@ -212,6 +215,12 @@ def load_embedding_set(folder: Path) -> EmbeddingSet:
     parts: dict[Side, Embeddings] = {}
     for side in SIDES:
         meta = read_parquet(folder / f"{side}_meta.parquet")
+        lacking = [name for name in META_COLUMNS if name not in meta]
+        if lacking:
+            raise IntegrityError(
+                f"{folder}/{side}_meta.parquet: written by another version, it has no column '{lacking[0]}'; "
+                "run `dvc repro`"
+            )
         images = np.load(folder / f"{side}_img.npy", mmap_mode="r", allow_pickle=False)
         texts = np.load(folder / f"{side}_txt.npy", mmap_mode="r", allow_pickle=False)
         if not len(images) == len(texts) == len(meta):

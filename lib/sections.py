@@ -74,7 +74,7 @@ class Splits(Section):
 class Data(Section):
     """From raw files to the processed catalogue."""
 
-    source: Literal["sample", "table", "huggingface"]
+    source: Literal["sample", "table", "huggingface", "deepfashion_inshop"]
     raw_dir: str
     metadata: str
     image_root: str

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from lib.artifacts import write_array, write_manifest, write_parquet
@@ -66,6 +67,20 @@ def test_reordered_rows_are_refused(tmp_path: Path, embedded: EmbeddingSet) -> N
     write_parquet(tmp_path / "catalog_meta.parquet", embedded.catalog.meta.iloc[::-1])
     _rewrite_manifest(tmp_path)
     with pytest.raises(IntegrityError, match="not in the order"):
+        load_embedding_set(tmp_path)
+
+
+def test_columns_that_nobody_knows_are_strings(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    schema = pq.read_schema(tmp_path / "catalog_meta.parquet")
+    assert schema.names == list(META_COLUMNS) and {str(kind) for kind in schema.types} == {"string"}
+
+
+def test_embeddings_of_another_version_are_refused(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    write_parquet(tmp_path / "queries_meta.parquet", embedded.queries.meta.drop(columns="partition"))
+    _rewrite_manifest(tmp_path)
+    with pytest.raises(IntegrityError, match=r"another version, it has no column 'partition'; run `dvc repro`"):
         load_embedding_set(tmp_path)
 
 

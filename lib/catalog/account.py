@@ -11,8 +11,9 @@ import numpy as np
 
 from lib.catalog.describe import Describer
 from lib.catalog.intake import Intake
+from lib.catalog.partition import moved_to_test
 from lib.catalog.products import Grouping
-from lib.catalog.schema import PRODUCT_KEYS, SPLITS, Split
+from lib.catalog.schema import PARTITIONS, PRODUCT_KEYS, SPLITS, Split
 from lib.catalog.sources.registry import Source
 
 MAX_EXAMPLES = 20
@@ -51,6 +52,14 @@ def account(
     notes = list(source.notes)
     for kind, value, count in grouping.ignored[:MAX_EXAMPLES]:
         notes.append(f"product key {kind} '{value}' is shared by {count} items: no product, ignored")
+    moved = [intake.item_ids[i] for i in moved_to_test(splits, intake.partitions)]
+    if moved:
+        notes.append(
+            f"{len(moved)} items of the official train partition are tied to query or gallery items (same photo, "
+            "product or official item): they stand in the test split, their partition stays train; "
+            f"{', '.join(moved[:MAX_EXAMPLES])}{', …' if len(moved) > MAX_EXAMPLES else ''}"
+        )
+    official = {"partition": _partition(intake, ok)} if any(intake.partitions) else {}
     return {
         "rows": intake.n_rows,
         "ok": len(ok),
@@ -63,6 +72,7 @@ def account(
             }
             for split in SPLITS
         },
+        **official,
         "products": _products(grouping, ok),
         "photos": {
             "unchanged": photos.unchanged,
@@ -89,6 +99,15 @@ def _products(grouping: Grouping, ok: Sequence[int]) -> dict[str, Any]:
         "items_in_them": int(np.sum([size for size in sizes.values() if size > 1], dtype=np.int64)),
         "largest": max(sizes.values(), default=0),
         "items_by_key": {kind: keys[kind] for kind in PRODUCT_KEYS if keys[kind]},
+    }
+
+
+def _partition(intake: Intake, ok: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Written images of each part of the official protocol, and how many official items they show."""
+    members = {part: [i for i in ok if intake.partitions[i] == part] for part in PARTITIONS}
+    return {
+        part: {"images": len(found), "items": len({intake.partition_items[i] for i in found})}
+        for part, found in members.items()
     }
 
 

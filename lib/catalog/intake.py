@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lib.catalog.describe import Describer
 from lib.catalog.images import ImageError
 from lib.catalog.products import LINKING_KEYS, compile_sku_pattern, find_sku, id_stem, url_stem
-from lib.catalog.schema import STRING_COLUMNS, BadRow, ProductKey, RawRow
+from lib.catalog.schema import STRING_COLUMNS, BadRow, Partition, ProductKey, RawRow
 from lib.catalog.sources.registry import Source
 from lib.errors import DataError
 from lib.params import Data
@@ -39,7 +39,7 @@ class Intake:
     """What the first pass learns.
 
     Attributes:
-        item_ids, categories, photos, keys: over the usable rows, in order.
+        item_ids, categories, photos, partitions, partition_items, keys: over the usable rows, in order.
         bad: the others; the second pass adds rows whose photo cannot be used.
         n_rows: rows read.
         named_photos: every photo that a row names, usable or not.
@@ -48,6 +48,8 @@ class Intake:
     item_ids: list[str] = field(default_factory=list)
     categories: list[str | None] = field(default_factory=list)
     photos: list[str] = field(default_factory=list)
+    partitions: list[Partition | None] = field(default_factory=list)
+    partition_items: list[str | None] = field(default_factory=list)
     keys: dict[ProductKey, list[str | None]] = field(default_factory=lambda: defaultdict(list))
     bad: list[BadRow] = field(default_factory=list)
     n_rows: int = 0
@@ -73,10 +75,13 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
                 continue
             row, photo = usable
             place = {"row": row.row, "photo": photo, "image_name": row.image_name}
-            pending.append({**place, "item_id": row.item_id, **describer.describe(row)})
+            official = {"partition": row.partition, "partition_item": row.partition_item}
+            pending.append({**place, "item_id": row.item_id, **official, **describer.describe(row)})
             intake.item_ids.append(row.item_id)
             intake.categories.append(row.category2)
             intake.photos.append(photo)
+            intake.partitions.append(row.partition)
+            intake.partition_items.append(row.partition_item)
             values: Mapping[str, str | None] = {
                 "column": row.product_id,
                 "item_id": id_stem(row.item_id),

@@ -23,6 +23,7 @@ from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.describe import Describer
 from lib.catalog.images import ImageError, NormalImage, normalise_image
 from lib.catalog.intake import Intake, read_cells, same_images, spooled_rows
+from lib.catalog.partition import split_by_partition
 from lib.catalog.products import Grouping, assign_splits, group_products
 from lib.catalog.schema import QUARANTINE_SCHEMA, SPLITS, BadRow, Split
 from lib.catalog.shards import SplitWriter, replacing_folder
@@ -36,7 +37,8 @@ def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: 
 
     Writes `{train,validation,test}-*.parquet` (rows in source order), `quarantine.parquet`, `report.json`
     and `manifest.json`. Every row read is either in a split or in the quarantine. Items of one product, and
-    items with byte-identical photos, share a split. The bytes written depend on the input only.
+    items with byte-identical photos, share a split. Where the source brings an official partition, its query and
+    gallery items are the test split. The bytes written depend on the input only.
 
     Args:
         raw: folder of the raw catalogue.
@@ -64,7 +66,7 @@ def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: 
         _check_bad(source, intake, data.max_bad_fraction)
         intake.keys["same_image"] = same_images(source, intake.photos, pool)
         grouping = group_products(intake.item_ids, intake.keys)
-        splits = assign_splits(grouping.product_ids, intake.categories, data.splits.model_dump(), data.seed)
+        splits = _splits(intake, grouping, data)
         photos, ok = _write_items(source, spool, folder, intake, grouping, splits, data, pool)
         spool.unlink()
         _check_bad(source, intake, data.max_bad_fraction)
@@ -80,6 +82,21 @@ def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: 
         ids = {split: sequence_sha256(intake.item_ids[i] for i in ok if splits[i] == split) for split in SPLITS}
         write_manifest(folder, names, facts={"ids": ids})
     return report
+
+
+def _splits(intake: Intake, grouping: Grouping, data: Data) -> list[Split]:
+    """Splits of the rows of `intake`: by the official partition where there is one, else by `data.splits`."""
+    shares = data.splits.model_dump()
+    if not any(intake.partitions):
+        return assign_splits(grouping.product_ids, intake.categories, shares, data.seed)
+    return split_by_partition(
+        grouping.product_ids,
+        intake.categories,
+        partitions=intake.partitions,
+        partition_items=intake.partition_items,
+        shares=shares,
+        seed=data.seed,
+    )
 
 
 def _write_items(

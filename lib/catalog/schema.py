@@ -21,6 +21,10 @@ ProductKey = Literal["column", "same_image", "sku", "item_id", "image_url", "sin
 PRODUCT_KEYS: tuple[ProductKey, ...] = get_args(ProductKey)
 """What can tie an item to its product, strongest first; `single` is an item without a sibling."""
 
+Partition = Literal["train", "query", "gallery"]
+PARTITIONS: tuple[Partition, ...] = get_args(Partition)
+"""Parts of an official retrieval protocol, where a data set brings one."""
+
 STRING_COLUMNS = (
     "item_id",
     "product_id",
@@ -36,8 +40,14 @@ STRING_COLUMNS = (
     "neckline",
     "sleeve",
     *(f"{name}_source" for name in SOURCED),
+    "partition",
+    "partition_item",
 )
-"""Every column of a processed row except `image`; nullable strings, `None` is unknown."""
+"""Every column of a processed row except `image`; nullable strings, `None` is unknown.
+
+`partition` is the item's part in the data set's official protocol, `partition_item` the id by which that protocol
+matches items: null where a data set has none.
+"""
 
 
 def _features() -> str:
@@ -78,6 +88,7 @@ class RawRow:
         image_url: address of the photo, where the catalogue has one.
         text: the text columns, joined by ` || `.
         attributes: structured values of `SOURCED`, as they stand in their columns.
+        partition, partition_item: part in the official protocol and the id that it matches by.
         digest: of all cells, to tell an exact copy of a row.
     """
 
@@ -92,6 +103,8 @@ class RawRow:
     product_id: str | None = None
     text: str | None = None
     attributes: Mapping[str, str | None] = field(default_factory=dict)
+    partition: Partition | None = None
+    partition_item: str | None = None
     digest: bytes = b""
 
 

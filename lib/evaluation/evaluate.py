@@ -12,6 +12,8 @@
   remembers of single gallery items counts there, as it does for a catalogue in use, and does not count here.
 - `fused`: image and caption together, the image weighing `fused_image_weight` in every model, so that models can be
   compared; `fused_learned`: at the weight that the model learnt, skipped for one that learnt none.
+- `official` (where the data set brings an official query and gallery part): `official_hit_rate@k`, the literature's
+  Recall@k, see `lib.evaluation.official`.
 - `text_to_image`: `text_recall@1`, `text_recall@k`: each caption searches the images of its own split, where
   every image with the same caption is relevant: the ceiling is below 1 where captions repeat.
 
@@ -30,7 +32,15 @@ from tqdm import tqdm
 from lib.artifacts import FloatArray
 from lib.embeddings import Embeddings, EmbeddingSet
 from lib.errors import DataError
-from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, QUERY_SPLITS, UNSEEN, Evaluation
+from lib.evaluation.evaluation import (
+    LABELS,
+    OFFICIAL,
+    PRECISION_NAMES,
+    QUERY_SPLITS,
+    UNSEEN,
+    Evaluation,
+    query_table,
+)
 from lib.evaluation.measure import (
     Codes,
     IntArray,
@@ -40,6 +50,7 @@ from lib.evaluation.measure import (
     measure_rankings,
     summarise,
 )
+from lib.evaluation.official import measure_official
 from lib.evaluation.probe import linear_probe
 from lib.params import Bootstrap, Evaluate, QueryMode
 from lib.retrieval.search import TopK, exact_top_k
@@ -116,7 +127,16 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         for label, tree in (("category", by_category), ("material", by_material)):
             values = meta[LABELS[label]].where(own_codes[label].queries >= 0, None)
             tree[split][mode] = _by_class(precisions, values, clusters, params.bootstrap)
-        tables.append(_per_query(meta, searched_meta, mode, top, precisions, k=params.k))
+        tables.append(query_table(meta, searched_meta, mode, top, precisions, k=params.k))
+    official = measure_official(queries, params.bootstrap)
+    if official is not None:
+        if official.metrics:
+            metrics["test"][OFFICIAL] = official.metrics
+        if official.skipped:
+            skipped["test"][OFFICIAL] = official.skipped
+        if (search := official.search) is not None:
+            table = query_table(search.queries, search.gallery, OFFICIAL, search.top, {}, k=params.k)
+            tables.append(table.assign(official_rank=search.ranks))
     rng = np.random.default_rng(params.bootstrap.seed)
     metrics["probe"], probe_skipped = _probes(embedded, codes, products, rng, params.bootstrap)
     for split, reasons in probe_skipped.items():
@@ -235,24 +255,6 @@ def _by_class(
         rows = np.flatnonzero((values == value).to_numpy())
         part = {name: metric.of_queries(rows) for name, metric in precisions.items()}
         table[str(value)] = summarise(part, clusters[rows], bootstrap)
-    return table
-
-
-def _per_query(
-    meta: pd.DataFrame, gallery: pd.DataFrame, mode: str, top: TopK, precisions: Found, *, k: int
-) -> pd.DataFrame:
-    ids = gallery["item_id"].to_numpy(dtype=object)
-    table = meta.rename(columns={"item_id": "query_id"}).assign(mode=mode)[list(QUERY_COLUMNS)]
-    shown = top.rows >= 0
-    table["retrieved_ids"] = [ids[rows[keep]].tolist() for rows, keep in zip(top.rows, shown, strict=True)]
-    table["scores"] = [scores[keep].tolist() for scores, keep in zip(top.scores, shown, strict=True)]
-    nothing = np.full(len(meta), np.nan)
-    for name in PRECISION_NAMES:
-        metric = precisions.get(f"{name}@{k}", Measured(nothing, nothing, nothing))
-        hits = pd.Series(np.round(metric.value * k), index=table.index)
-        table[f"{name}_hits"] = hits.astype("Int64")
-        table[f"{name}_chance"] = metric.chance
-        table[f"{name}_ceiling"] = metric.ceiling
     return table
 
 

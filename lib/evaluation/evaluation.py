@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from lib.artifacts import read_json, read_manifest, read_parquet, write_json, write_manifest, write_parquet
+from lib.evaluation.measure import Measured
+from lib.retrieval.search import TopK
 
 LABELS = {
     "neckline": "neckline",
@@ -27,11 +31,14 @@ PRECISION_NAMES = (*LABELS, *(f"known_{label}" for label in LABELS))
 QUERY_SPLITS = ("validation", "test")
 UNSEEN: Literal["unseen_gallery"] = "unseen_gallery"
 """The mode in which one query split searches the other."""
+OFFICIAL: Literal["official"] = "official"
+"""The mode in which official queries search the official gallery; see `lib.evaluation.official`."""
 QUERY_COLUMNS = (
     "split",
     "mode",
     "query_id",
     "product_id",
+    "partition_item",
     "category2",
     *(c for c in LABELS.values() if c != "category2"),
 )
@@ -49,9 +56,10 @@ class Evaluation:
             `"skipped": {split: {mode or "probe": {metric: reason}}}`.
         by_category: `{split: {mode: {category2: {metric: …}}}}`, the categories of the queries.
         by_material: the same by material.
-        per_query: a row per query and mode: `QUERY_COLUMNS`; `retrieved_ids` and `scores` (lists, best
-            first); and per name of `PRECISION_NAMES`, `<name>_hits` (matches among the top k),
-            `<name>_chance` and `<name>_ceiling` (fractions): null where the query does not count.
+        per_query: a row per query and mode: `QUERY_COLUMNS`; `retrieved_ids` and `scores` (lists of k, in mode
+            `official` of 50, best first); per name of `PRECISION_NAMES`, `<name>_hits` (matches among the top k),
+            `<name>_chance` and `<name>_ceiling` (fractions); and `official_rank`, in mode `official` the rank of
+            the first image of the query's official item, 0 for none: null where the query does not count.
         k: results per query.
         fingerprint: names the model that embedded the catalogue.
     """
@@ -62,6 +70,40 @@ class Evaluation:
     per_query: pd.DataFrame
     k: int
     fingerprint: str
+
+
+def query_table(
+    meta: pd.DataFrame,
+    gallery: pd.DataFrame,
+    mode: str,
+    top: TopK,
+    precisions: Mapping[str, Measured],
+    *,
+    k: int,
+) -> pd.DataFrame:
+    """The rows of `per_query` of one search, `official_rank` null.
+
+    Args:
+        meta: of the queries, with a fresh index.
+        gallery: of what was searched.
+        mode: its name.
+        top: what was found.
+        precisions: `<name>@<k>` -> values; what is missing becomes null.
+        k: of the precisions.
+    """
+    ids = gallery["item_id"].to_numpy(dtype=object)
+    table = meta.rename(columns={"item_id": "query_id"}).assign(mode=mode)[list(QUERY_COLUMNS)]
+    shown = top.rows >= 0
+    table["retrieved_ids"] = [ids[rows[keep]].tolist() for rows, keep in zip(top.rows, shown, strict=True)]
+    table["scores"] = [scores[keep].tolist() for scores, keep in zip(top.scores, shown, strict=True)]
+    nothing = np.full(len(meta), np.nan)
+    for name in PRECISION_NAMES:
+        metric = precisions.get(f"{name}@{k}", Measured(nothing, nothing, nothing))
+        hits = pd.Series(np.round(metric.value * k), index=table.index)
+        table[f"{name}_hits"] = hits.astype("Int64")
+        table[f"{name}_chance"] = metric.chance
+        table[f"{name}_ceiling"] = metric.ceiling
+    return table.assign(official_rank=pd.Series(pd.NA, index=table.index, dtype="Int64"))
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -99,9 +141,10 @@ def headline(evaluation: Evaluation) -> str:
     table = evaluation.per_query
     modes = table.loc[table["split"] == "test", "mode"].value_counts(sort=False)
     counts = ", ".join(f"{mode} {count}" for mode, count in modes.items() if mode != UNSEEN)
-    return (
-        f"test, image to image: {', '.join(parts) or 'nothing could be measured'}\ntest queries: {counts or 'none'}"
-    )
+    official = evaluation.metrics.get("test", {}).get(OFFICIAL, {}).get("official_hit_rate@1")
+    recall = f"; official hit rate@1 {100 * official['value']:.1f}" if official else ""
+    first = f"test, image to image: {', '.join(parts) or 'nothing could be measured'}"
+    return f"{first}\ntest queries: {counts or 'none'}{recall}"
 
 
 def _schema() -> pa.Schema:
@@ -111,4 +154,5 @@ def _schema() -> pa.Schema:
     for label in PRECISION_NAMES:
         fields.append(pa.field(f"{label}_hits", pa.int64()))
         fields += [pa.field(f"{label}_{part}", pa.float64()) for part in ("chance", "ceiling")]
+    fields.append(pa.field("official_rank", pa.int64()))
     return pa.schema(fields)

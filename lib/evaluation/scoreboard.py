@@ -1,7 +1,8 @@
 """The protocol model against the baseline, row by row, with paired intervals and declared targets.
 
 All rows are `image_to_image`, in fractions; targets are in points (hundredths). `unseen_` rows search the other query
-split in place of the train split: a gallery whose pictures and labels no model was trained on.
+split in place of the train split: a gallery whose pictures and labels no model was trained on. `official_` rows, on
+test only, are those of the data set's own protocol, where it brings one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.errors import ConfigError, IntegrityError
-from lib.evaluation.bootstrap import clustered_intervals
-from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, QUERY_COLUMNS, UNSEEN, Evaluation
-from lib.evaluation.measure import rounded
+from lib.evaluation.evaluation import LABELS, OFFICIAL, PRECISION_NAMES, QUERY_COLUMNS, UNSEEN, Evaluation
+from lib.evaluation.official import official_pairs
+from lib.evaluation.paired import IntArray, Pair, ScoreArray, paired_rows
 from lib.params import Bootstrap, Scoreboard, Target
 
-ScoreArray = npt.NDArray[np.float64]
 Tone = Literal["rose", "fell", "unchanged"]
 
 SPLITS = ("test", "validation")
@@ -71,6 +71,7 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
     _check_targets(params, k=baseline.k)
     before, after = _paired(baseline, protocol, mode=MODE)
     unseen = _paired(baseline, protocol, mode=UNSEEN)
+    official = _paired(baseline, protocol, mode=OFFICIAL)
     board: dict[str, Any] = {split: {} for split in SPLITS}
     skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for split in SPLITS:
@@ -87,6 +88,10 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
                 unseen[0][chosen], unseen[1][chosen], rows, params.bootstrap, k=baseline.k, reasons={}
             )
             board[split] |= found
+    measured = baseline.metrics.get("test", {}).get(OFFICIAL, {})
+    board["test"] |= paired_rows(
+        official_pairs(*official, measured), _clusters(official[0]["partition_item"]), params.bootstrap
+    )
     met = [target_met(board, target) for target in params.targets]
     headline = [one for one, target in zip(met, params.targets, strict=True) if target.headline]
     classes = [board["test"].get(f"{name}@{baseline.k}") for name in params.classes]
@@ -215,43 +220,24 @@ def _compare(
     reasons: dict[str, str],
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Every wanted row that can be computed, and why the others cannot."""
-    deltas: dict[str, ScoreArray] = {}
-    rows: dict[str, dict[str, float]] = {}
+    pairs: dict[str, Pair] = {}
     skipped: dict[str, str] = {}
     for name, (label, chosen) in wanted.items():
-        values = [_fractions(table[f"{label}_hits"], chosen, divisor=k) for table in (before, after)]
-        counted = ~np.isnan(values[0])
-        if not np.array_equal(counted, ~np.isnan(values[1])):
-            raise IntegrityError(f"{label}: the evaluations count different queries; run `dvc repro`")
-        if not counted.any():
+        values, others = (_fractions(table[f"{label}_hits"], chosen, divisor=k) for table in (before, after))
+        counted = ~np.isnan(values)
+        if not counted.any() and np.isnan(others).all():
             reason = "no query with a known value" if name == label else "no query of this class whose value counts"
             skipped[f"{name}@{k}"] = reasons.get(f"{name}@{k}", reason)
             continue
-        deltas[f"{name}@{k}"] = values[1] - values[0]
-        means = [rounded(np.nanmean(value)) for value in values]
-        rows[f"{name}@{k}"] = {
-            "baseline": means[0],
-            "protocol": means[1],
-            "delta": rounded(means[1] - means[0]),
-            "delta_low": 0.0,
-            "delta_high": 0.0,
-            "n_queries": int(counted.sum()),
-            "chance": rounded(np.mean(before[f"{label}_chance"].to_numpy(dtype=np.float64)[counted])),
-            "ceiling": rounded(np.mean(before[f"{label}_ceiling"].to_numpy(dtype=np.float64)[counted])),
-        }
-    if rows:
-        intervals = clustered_intervals(
-            np.column_stack(list(deltas.values())),
-            pd.factorize(before["product_id"])[0].astype(np.int64),
-            resamples=bootstrap.resamples,
-            rng=np.random.default_rng(bootstrap.seed),
+        chance, ceiling = (
+            before[f"{label}_{level}"].to_numpy(dtype=np.float64)[counted] for level in ("chance", "ceiling")
         )
-        for column, name in enumerate(deltas):
-            # The delta is a difference of rounded means: an interval of no width must still hold it.
-            low, high, delta = rounded(intervals.low[column]), rounded(intervals.high[column]), rows[name]["delta"]
-            rows[name]["delta_low"] = delta if abs(low - delta) < 1e-9 else low
-            rows[name]["delta_high"] = delta if abs(high - delta) < 1e-9 else high
-    return rows, skipped
+        pairs[f"{name}@{k}"] = Pair(values, others, float(np.mean(chance)), float(np.mean(ceiling)))
+    return paired_rows(pairs, _clusters(before["product_id"]), bootstrap), skipped
+
+
+def _clusters(ids: pd.Series) -> IntArray:
+    return pd.factorize(ids)[0].astype(np.int64)
 
 
 def _fractions(hits: pd.Series, chosen: npt.NDArray[np.bool_], *, divisor: int) -> ScoreArray:

@@ -22,6 +22,12 @@ _NOTE = (
 )
 
 
+_OFFICIAL_NOTE = (
+    "official_hit_rate@k: share of the official queries with an image of their item among the top k of the official\n"
+    "gallery, which the literature calls Recall@k; its intervals are clustered by official item."
+)
+
+
 def summary_lines(board: dict[str, Any], params: Scoreboard) -> str:
     """The result in at most two lines, for the stage's output."""
     rows = {row.name: row for row in board_rows(board, "test", params.targets)}
@@ -38,9 +44,11 @@ def text_table(board: dict[str, Any], params: Scoreboard) -> str:
     lost = [row.name for row in board_rows(board, "test", params.targets) if row.tone == "fell"]
     lines.append(f"fell on test: {', '.join(lost) or 'nothing'}")
     for split in SPLITS:
-        lines += ["", split.upper(), "  " + _fixed(_HEAD) + "  verdict"]
-        for row in board_rows(board, split, params.targets):
-            lines.append(f"{MARKS[row.tone]} {_fixed(_cells(row))}  {row.verdict}")
+        rows = board_rows(board, split, params.targets)
+        width = max([_WIDTHS[0], *(len(row.name) for row in rows)])
+        lines += ["", split.upper(), "  " + _fixed(_HEAD, width) + "  verdict"]
+        for row in rows:
+            lines.append(f"{MARKS[row.tone]} {_fixed(_cells(row), width)}  {row.verdict}")
         for name, reason in board.get("skipped", {}).get(split, {}).items():
             lines.append(f"- {name:<{_WIDTHS[0]}} skipped: {reason}")
     lines += ["", "LINEAR PROBES on the baseline's frozen image embeddings: can they tell the values apart at all?"]
@@ -48,7 +56,7 @@ def text_table(board: dict[str, Any], params: Scoreboard) -> str:
     for label, split, probe in _probes(board):
         levels = f"{probe['n']:>6} {100 * probe['chance']:>7.1f} {100 * probe['accuracy']:>9.1f}"
         lines.append(f"  {label:<10}{split:<11} {levels}{_probe_note(probe)}")
-    return "\n".join([*lines, "", _NOTE, ""])
+    return "\n".join([*lines, "", *_notes(board), ""])
 
 
 def markdown_table(board: dict[str, Any], params: Scoreboard) -> str:
@@ -67,7 +75,7 @@ def markdown_table(board: dict[str, Any], params: Scoreboard) -> str:
     for label, split, probe in _probes(board):
         levels = f"{probe['n']} | {100 * probe['chance']:.1f} | {100 * probe['accuracy']:.1f}"
         lines.append(f"| {label} | {split} | {levels}{_probe_note(probe)} |")
-    return "\n".join([*lines, "", _NOTE.replace("\n", " "), ""])
+    return "\n".join([*lines, "", *(note.replace("\n", " ") for note in _notes(board)), ""])
 
 
 def _headline(target: Target, rows: dict[str, BoardRow]) -> str:
@@ -92,11 +100,15 @@ def _cells(row: BoardRow) -> list[str]:
     return [row.name, str(numbers["n_queries"]), *levels, delta, _interval(numbers), ceiling]
 
 
-def _fixed(cells: Sequence[str]) -> str:
+def _fixed(cells: Sequence[str], width: int) -> str:
     first, *others = cells
-    aligned = [f"{first:<{_WIDTHS[0]}}"]
+    aligned = [f"{first:<{width}}"]
     aligned += [f"{cell:>{width}}" for cell, width in zip(others, _WIDTHS[1:], strict=True)]
     return " ".join(aligned)
+
+
+def _notes(board: dict[str, Any]) -> list[str]:
+    return [_NOTE, _OFFICIAL_NOTE] if any(name.startswith("official_") for name in board["test"]) else [_NOTE]
 
 
 def _probes(board: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:

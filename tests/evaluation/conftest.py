@@ -42,6 +42,7 @@ def make_set(seed: int = 0, *, n_products: int = 140, weights: dict[str, float] 
             row = {"item_id": f"{product:04d}_{view}", "product_id": f"p{product:04d}", "split": split}
             rows.append(row | known | {"true": values, "product": product, "caption": caption})
     table = pd.DataFrame(rows).assign(category1="women", category3=None, product_key="column")
+    table = table.assign(partition=None, partition_item=None)
     table = table.astype(dict.fromkeys(VALUES, object))
     directions = {(name, value): rng.normal(size=DIM) for name in VALUES for value in VALUES[name]}
     product_noise = rng.normal(size=(n_products, DIM))

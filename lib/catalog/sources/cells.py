@@ -48,7 +48,7 @@ class CellTable:
         if self._is_parquet:
             header = self._parquet_header()
         elif path.suffix.lower() in DELIMITERS:
-            self._encoding = _find_encoding(path)
+            self._encoding = find_encoding(path)
             if self._encoding == "latin-1":
                 self.notes.append(f"{path.name}: not UTF-8, read as latin-1")
             self._delimiter, header = self._text_header()
@@ -166,7 +166,7 @@ def is_opaque(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _find_encoding(path: Path) -> str:
+def find_encoding(path: Path) -> str:
     """UTF-8 (with or without a byte-order mark), UTF-16 with one, or else latin-1, which accepts any byte."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open(path, "rb") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lib.catalog.schema import BadRow, RawRow
+from lib.catalog.sources.deepfashion import DeepFashionSource
 from lib.catalog.sources.huggingface import HuggingFaceSource
 from lib.catalog.sources.table import TableSource
 from lib.params import Data
@@ -40,6 +41,7 @@ SOURCES: Mapping[str, Callable[[Path, Data], Source]] = {
     "sample": TableSource,  # the drawn catalogue has the form of a table; its columns are in its parameters
     "table": TableSource,
     "huggingface": HuggingFaceSource,
+    "deepfashion_inshop": DeepFashionSource,
 }
 
 
