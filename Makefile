@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin
+.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin download
 
 run: setup
 	python -m lib.params params.yaml
@@ -33,6 +33,10 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/pyth
 pin: setup
 	$(if $(and $(HUB),$(OUT)),,$(error make pin HUB=hf://owner/name OUT=data/raw/name))
 	python -m stages.pin_hub --hub '$(HUB)' --out '$(OUT)'
+
+# photos that the catalogue names by address: make download SAMPLE=100
+download: setup
+	python -m stages.download_images $(if $(SAMPLE),--sample $(SAMPLE))
 
 # pages are tested in Debian's chromium; without it, and without root to install it, those tests are skipped
 browser:

@@ -39,13 +39,14 @@ class Clone:
         self._root = root
         self._logs = logs
 
-    def prepare(self, recipe: str, *, raw_dir: str, data: Path | None) -> None:
+    def prepare(self, recipe: str, *, raw_dir: str, data: Path | None, image_cache: str) -> None:
         """Bring the copy to the state of the user's working tree, with these parameters, and build the pipeline.
 
         Args:
             recipe: the parameter file of the full recipe, as text.
             raw_dir: where in the copy the raw catalogue stands (`data.raw_dir`).
             data: folder of the raw catalogue, shown at `raw_dir`; None for one that a stage makes.
+            image_cache: the user's folder of downloaded photos (`data.image_cache`), shown at the same place.
 
         Raises:
             StepFailed: `dvc repro` failed.
@@ -64,7 +65,8 @@ class Clone:
         self._copy_files(with_results=fresh and same)
         (self.folder / "params.yaml").write_text(recipe, encoding="utf-8")
         if data is not None:
-            self._show_data(self.folder / raw_dir, data)
+            self._show(self.folder / raw_dir, data)
+        self._show(self.folder / image_cache, self._root / image_cache)
         self._commit("the full recipe")
         if fresh and same:
             cache = self._dvc("cache", "dir", cwd=self._root).strip()
@@ -116,9 +118,9 @@ class Clone:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
 
-    def _show_data(self, place: Path, data: Path) -> None:
+    def _show(self, place: Path, data: Path) -> None:
         if not data.is_dir():
-            raise ConfigError(f"{data}: no such folder; DATA is the folder of the raw catalogue")
+            raise ConfigError(f"{data}: no such folder; DATA names the raw catalogue, data.image_cache the downloads")
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.is_symlink():
             place.unlink()

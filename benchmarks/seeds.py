@@ -54,7 +54,7 @@ def boards_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Mapp
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         recipe = file.read_text(encoding="utf-8")
-        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw)
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw, image_cache=params.data.image_cache)
         boards: dict[int, Mapping[str, Any]] = {}
         for seed in dict.fromkeys(seeds):
             note = home / "results" / f"{seed}.json"

@@ -42,6 +42,7 @@ from lib.sections import (
     ClassRow,
     Columns,
     Data,
+    Download,
     Embed,
     EmbeddingMap,
     Evaluate,
@@ -68,6 +69,7 @@ __all__ = [
     "ClassRow",
     "Columns",
     "Data",
+    "Download",
     "Embed",
     "EmbeddingMap",
     "Evaluate",
@@ -101,6 +103,7 @@ class Params(Section):
     runtime: Runtime
     sample: Sample
     data: Data
+    download: Download
     audit: Audit
     backbone: Backbone
     embed: Embed

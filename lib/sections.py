@@ -78,6 +78,7 @@ class Data(Section):
     raw_dir: str
     metadata: str
     image_root: str
+    image_cache: str
     columns: Columns
     missing_values: tuple[str, ...] = ("", "#N/A")
     duplicate_ids: Literal["error", "keep_first"] = "error"
@@ -98,6 +99,19 @@ class Data(Section):
             remedy = f"; pin the data set there: python -m stages.pin_hub --hub {raw_dir} --out data/raw/name"
             raise ValueError(f"it is a folder{remedy if raw_dir.startswith('hf:') else ''}")
         return raw_dir
+
+
+class Download(Section):
+    """How photos are fetched that the catalogue names by address; no stage reads it."""
+
+    workers: Annotated[int, Field(ge=1, le=256)]
+    per_host: Positive
+    silence_s: Annotated[float, Field(gt=0)]
+    deadline_s: Annotated[float, Field(gt=0)]
+    max_bytes: Annotated[int, Field(ge=1, le=256 * 2**20)]  # above that the file would be refused when it is read
+    attempts: Positive
+    backoff_s: Annotated[float, Field(ge=0)]
+    max_backoff_s: Annotated[float, Field(ge=0)]
 
 
 class Audit(Section):

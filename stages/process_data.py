@@ -1,6 +1,7 @@
 """Process a raw catalogue: photos made upright, attributes extracted, products grouped, splits drawn."""
 
 import argparse
+from pathlib import Path
 
 from lib import stage
 from lib.catalog.process import process_catalog
@@ -9,7 +10,9 @@ from lib.params import Params
 
 def run(args: argparse.Namespace, params: Params) -> str:
     """Process the catalogue into `--out`."""
-    report = process_catalog(args.raw, args.schema, args.out, params.data, workers=params.runtime.threads)
+    cache = Path(args.image_cache) if args.image_cache else None
+    workers = params.runtime.threads
+    report = process_catalog(args.raw, args.schema, args.out, params.data, workers=workers, image_cache=cache)
     sizes = ", ".join(f"{counts['items']} {split}" for split, counts in report["splits"].items())
     known = ", ".join(f"{name} {entry['coverage']:.0%}" for name, entry in report["attributes"].items())
     reasons = ", ".join(f"{n} {reason}" for reason, n in report["quarantined_by_reason"].items()) or "none"
@@ -20,4 +23,4 @@ def run(args: argparse.Namespace, params: Params) -> str:
 
 
 if __name__ == "__main__":
-    stage.main(run, name="process_data", paths=("--raw", "--schema", "--out"))
+    stage.main(run, name="process_data", paths=("--raw", "--schema", "--out"), options=("--image-cache",))

@@ -141,8 +141,7 @@ def normalise_image(data: bytes, *, max_side: int, max_pixels: int) -> NormalIma
                 return NormalImage(data, image.width, image.height)
             plain = _eight_bit(image)
         except _BROKEN as error:
-            reason = "truncated" if "truncated" in str(error).lower() else "broken_image"
-            raise ImageError(reason, _first_line(error)) from None
+            raise _undecodable(error) from None
     if orientation in _TRANSPOSE:
         plain = plain.transpose(_TRANSPOSE[orientation])
     if max(plain.size) > max_side:
@@ -152,6 +151,30 @@ def normalise_image(data: bytes, *, max_side: int, max_pixels: int) -> NormalIma
     buffer = io.BytesIO()
     plain.save(buffer, format="JPEG", quality=JPEG_QUALITY)
     return NormalImage(buffer.getvalue(), plain.width, plain.height, notes)
+
+
+def image_format(data: bytes, *, max_pixels: int) -> str:
+    """Decode a photo completely and say what it is: one of `FORMATS`, or "MPO", a JPEG with more pictures behind it.
+
+    Args:
+        data: the file's bytes.
+        max_pixels: refused above this, from the header, before any pixel is decoded.
+
+    Raises:
+        ImageError: see `normalise_image`.
+    """
+    if not data:
+        raise ImageError("zero_bytes", "the file is empty")
+    with _open(data, max_pixels) as image:
+        try:
+            image.load()
+        except _BROKEN as error:
+            raise _undecodable(error) from None
+        return str(image.format)
+
+
+def _undecodable(error: BaseException) -> ImageError:
+    return ImageError("truncated" if "truncated" in str(error).lower() else "broken_image", _first_line(error))
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

@@ -122,7 +122,7 @@ def _usable(
     elif row.image is not None:
         return row, row.image
     elif row.image_url is not None:
-        reason, detail = "not_downloaded", "only an address is known; put the photo under data.image_root"
+        reason, detail = "not_downloaded", row.no_photo or "only an address is known; no cache of downloads was given"
     else:
         reason, detail = "no_image", "the row names no photo"
     intake.bad.append(BadRow(row.row, row.item_id, row.image or row.image_url, reason, detail))

@@ -27,12 +27,15 @@ from lib.catalog.partition import split_by_partition
 from lib.catalog.products import Grouping, assign_splits, group_products
 from lib.catalog.schema import QUARANTINE_SCHEMA, SPLITS, BadRow, Split
 from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.sources.downloaded import DownloadedPhotos
 from lib.catalog.sources.registry import Source, open_source
 from lib.errors import DataError
 from lib.params import Data
 
 
-def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: int) -> dict[str, Any]:
+def process_catalog(
+    raw: Path, schema: Path, out: Path, data: Data, *, workers: int, image_cache: Path | None = None
+) -> dict[str, Any]:
     """Process a catalogue into `out`, which is replaced as a whole.
 
     Writes `{train,validation,test}-*.parquet` (rows in source order), `quarantine.parquet`, `report.json`
@@ -46,6 +49,7 @@ def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: 
         out: folder to write.
         data: the section of the parameters.
         workers: threads that decode photos.
+        image_cache: folder of downloaded photos, for rows that only name an address.
 
     Returns:
         The report, as in `report.json`.
@@ -58,6 +62,8 @@ def process_catalog(raw: Path, schema: Path, out: Path, data: Data, *, workers: 
     """
     describer = Describer(load_attribute_schema(schema), data.pattern_only_categories)
     source = open_source(raw, data)
+    if image_cache is not None and data.columns.image_url is not None:
+        source = DownloadedPhotos(source, image_cache)
     with replacing_folder(out) as folder, ThreadPoolExecutor(workers) as pool:
         spool = folder / "spool.parquet"
         intake = read_cells(source, describer, data, spool)

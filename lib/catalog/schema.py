@@ -86,6 +86,7 @@ class RawRow:
         image: what the source needs to read the photo, for a table its path under the image root.
         image_name: the photo's own file name, which may hold a SKU.
         image_url: address of the photo, where the catalogue has one.
+        no_photo: why there is no photo behind the address.
         text: the text columns, joined by ` || `.
         attributes: structured values of `SOURCED`, as they stand in their columns.
         partition, partition_item: part in the official protocol and the id that it matches by.
@@ -97,6 +98,7 @@ class RawRow:
     image: str | None = None
     image_name: str | None = None
     image_url: str | None = None
+    no_photo: str | None = None
     category1: str | None = None
     category2: str | None = None
     category3: str | None = None

@@ -60,6 +60,7 @@ class Catalogue:
             "raw_dir": str(self.raw),
             "metadata": "items.csv",
             "image_root": "images",
+            "image_cache": str(self.raw.parent / "image_cache"),
             "columns": columns | {"neckline": "neckline"},
             "attribute_schema": str(SCHEMA),
             "product_keys": ["column", "item_id", "image_url", "sku"],

@@ -77,7 +77,7 @@ class RowMapper:
             item_id=item_id,
             image=image,
             image_name=image_name,
-            image_url=self.given("image_url", cells),
+            image_url=self._value("image_url", cells),
             category1=self._value("category1", cells),
             category2=self._value("category2", cells),
             category3=self._value("category3", cells),

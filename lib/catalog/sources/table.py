@@ -25,7 +25,8 @@ class TableSource:
 
     Args:
         raw: folder that holds `data.metadata` and `data.image_root`.
-        data: the section of the parameters.
+        data: the section of the parameters. Where `columns.image_url` is mapped the photo folder may be missing, as
+            long as no row names a photo in it.
 
     Raises:
         ConfigError: the table or the photo folder is missing, or a mapped column is not in the table.
@@ -35,8 +36,9 @@ class TableSource:
     def __init__(self, raw: Path, data: Data) -> None:
         self._table = CellTable(raw / data.metadata)
         self._root = raw / data.image_root
-        if not self._root.is_dir():
-            raise ConfigError(f"{self._root}: no such folder; data.raw_dir and data.image_root name it")
+        self._has_root = self._root.is_dir()
+        if not self._has_root and data.columns.image_url is None:
+            raise self._no_root()
         self._map = RowMapper(data, self._table.columns, where=self._table.path, read_text=str.strip)
         self._read_image = self._image_reader(data.columns.image)
         if data.columns.item_id is None and self._read_image is None:
@@ -53,7 +55,11 @@ class TableSource:
         return self._table.notes
 
     def rows(self) -> Iterator[RawRow | BadRow]:
-        """Rows in file order; ragged rows and rows without an id come as `BadRow`."""
+        """Rows in file order; ragged rows and rows without an id come as `BadRow`.
+
+        Raises:
+            ConfigError: a row names a photo, and there is no photo folder.
+        """
         width = len(self._table.columns)
         for row in self._table.rows():
             yield self._raw(row) if len(row.cells) == width else self._ragged(row, width)
@@ -74,15 +80,22 @@ class TableSource:
         return read_file(self._root, image)
 
     def photos(self) -> Iterator[str]:
-        """Names of all photo files under the photo folder, sorted within each folder."""
+        """Names of all photo files under the photo folder, sorted within each folder; none if no column names any."""
+        if self._read_image is None:
+            return
         for folder, subfolders, files in os.walk(self._root):
             subfolders.sort()
             for name in sorted(files):
                 if Path(name).suffix.lower() in PHOTO_ENDINGS:
                     yield Path(folder, name).relative_to(self._root).as_posix()
 
+    def _no_root(self) -> ConfigError:
+        return ConfigError(f"{self._root}: no such folder; data.raw_dir and data.image_root name it")
+
     def _raw(self, row: CellRow) -> RawRow | BadRow:
         image = (self._read_image(row.cells).strip() or None) if self._read_image else None
+        if image is not None and not self._has_root:
+            raise self._no_root()
         return self._map.row(row.number, row.cells, image=image, image_name=image)
 
     def _ragged(self, row: CellRow, width: int) -> BadRow:
