@@ -1,19 +1,18 @@
 """Atomic save and verified load of every file that a stage writes.
 
-A file is written under a temporary name in its own folder, flushed, and renamed, so that a reader
-sees the old bytes or the new ones. A folder of artifacts bears a `manifest.json` with, per file, the
-sha256, the byte count, and for arrays and tables rows, columns and dtype; `read_manifest` checks them
-before anything is computed from the folder.
+A file is written under a temporary name, flushed, and renamed, so that a reader sees the old bytes or the
+new ones; files that belong together take their places together. A folder of artifacts bears a `manifest.json`
+with, per file, the sha256, the byte count, and for arrays and tables rows, columns and dtype; a file that shares
+its folder with other stages' outs has a manifest of its own beside it (`pairs.manifest.json`). Both are checked
+before anything is computed from what they name.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
-import os
-import tempfile
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,35 +24,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib.errors import BusyError, IntegrityError
+from lib.atomic import replacing, replacing_files
+from lib.errors import IntegrityError
 
 FloatArray = npt.NDArray[np.float32]
 MANIFEST = "manifest.json"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` and rename it over `path` when the block succeeds.
-
-    Raises:
-        BusyError: the disk is full or a file-size limit was hit; the old file is intact.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise BusyError(f"{path}: no room to write it ({error.strerror}); free space, run again") from None
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+DIGEST = "content_sha256"
+"""Key of a manifest's own checksum: the manifest is the one file that no manifest names."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -79,15 +56,35 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path}: not valid JSON ({error}); run `dvc repro` again") from None
+        raise damaged(path, f"not valid JSON ({error})") from None
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write a C-contiguous array as `.npy`; NaN and infinity in a float array raise `IntegrityError`."""
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise IntegrityError(f"{path}: refused to save NaN or infinite values")
+    whole = np.ascontiguousarray(array)
+    if whole.dtype.hasobject:
+        raise ValueError(f"{path}: expected numbers, got Python objects")
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        # as `np.save`, whose error on a full disk does not say that it is one
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """Open a `.npy` file, memory-mapped read-only; Python objects in it are not unpickled.
+
+    Raises:
+        IntegrityError: the file is missing or holds no numbers.
+    """
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
+    except (ValueError, EOFError) as error:
+        raise damaged(path, f"not an array of numbers ({error})") from None
+    return array
 
 
 def write_parquet(path: Path, table: pa.Table | pd.DataFrame, *, row_group_size: int = 10_000) -> None:
@@ -108,8 +105,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         table = pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
-    except pa.ArrowInvalid as error:
-        raise IntegrityError(f"{path}: not a readable parquet file ({error}); run `dvc repro` again") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise damaged(path, f"not a readable parquet file ({error})") from None
     frame: pd.DataFrame = table.to_pandas()
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name].dtype):
@@ -134,6 +131,7 @@ def read_torch(path: Path) -> Any:
         IntegrityError: the file is missing, broken, or holds anything but weights.
     """
     import pickle
+    import struct
 
     import torch
 
@@ -141,7 +139,9 @@ def read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    # what a broken pickle was seen to raise; torch promises no common base
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError,
+            TypeError, AssertionError, OSError, OverflowError, MemoryError, struct.error) as error:  # fmt: skip
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise IntegrityError(f"{path}: not a checkpoint of plain weights ({first}); not loaded") from None
 
@@ -177,36 +177,95 @@ def sequence_sha256(values: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def write_manifest(folder: Path, names: Iterable[str], *, facts: Mapping[str, Any]) -> None:
-    """Write `manifest.json`: a checksum and size per file, and `facts` about the whole folder."""
+def write_manifest(folder: Path, names: Iterable[str], *, facts: Mapping[str, Any], manifest: str = MANIFEST) -> None:
+    """Write a manifest: a checksum and size per file, `facts` about all of them, and its own checksum."""
     files = {name: _describe(folder / name) for name in sorted(names)}
-    write_json(folder / MANIFEST, {**facts, "files": files})
+    content = {**facts, "files": files}
+    write_json(folder / manifest, {**content, DIGEST: _content_sha256(content)})
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Check every file of a folder against its manifest and return the manifest.
+def open_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest and check it against its own checksum; the files that it names are not looked at.
+
+    Raises:
+        IntegrityError: it is missing or damaged.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop(DIGEST, None) != _content_sha256(content):
+        raise damaged(path, "its content is not what was written")
+    return content
+
+
+def read_manifest(folder: Path, *, manifest: str = MANIFEST) -> dict[str, Any]:
+    """Check a manifest, and every file that it names, and return it.
 
     Raises:
         IntegrityError: a file is missing, or its bytes are not those that were written.
     """
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise IntegrityError(f"{path}: missing although its manifest names it; run `dvc repro -f` its stage")
-        found = file_sha256(path)
-        if found != expected["sha256"]:
+    content = open_manifest(folder / manifest)
+    for name in content["files"]:
+        check_file(folder, name, content)
+    return content
+
+
+def check_file(folder: Path, name: str, manifest: Mapping[str, Any]) -> None:
+    """Compare one file with an opened manifest; see `read_manifest`."""
+    path, expected = folder / name, manifest["files"][name]["sha256"]
+    if not path.is_file():
+        raise IntegrityError(f"{path}: missing although its manifest names it; run `dvc repro`")
+    found = file_sha256(path)
+    if found != expected:
+        raise damaged(path, f"expected sha256 {expected[:12]}…, got {found[:12]}…")
+
+
+@contextmanager
+def with_manifest(path: Path, *, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a path to write `path` to, which then takes its place together with a manifest of its own.
+
+    For outs that share their folder with those of other stages; `verified` reads them.
+    """
+    manifest = _own_manifest(path)
+    with replacing_files(path.parent, manifest=manifest) as fresh:
+        yield fresh / path.name
+        write_manifest(fresh, [path.name], facts=facts, manifest=manifest)
+
+
+def verified(path: Path, *, facts: Mapping[str, Any]) -> Path:
+    """Check a file against the manifest beside it, and what that says of the file against `facts`; returns `path`.
+
+    Raises:
+        IntegrityError: file or manifest is missing or damaged, or it was made from other embeddings.
+    """
+    content = read_manifest(path.parent, manifest=_own_manifest(path))
+    for name, expected in facts.items():
+        if content.get(name) != expected:
             raise IntegrityError(
-                f"{path}: damaged: expected sha256 {expected['sha256'][:12]}…, got {found[:12]}…; "
-                "delete it (and its copy in the DVC cache) and run `dvc repro`"
+                f"{path}: expected {name} {str(expected)[:12]}, got {str(content.get(name))[:12]}; run `dvc repro`"
             )
-    return manifest
+    return path
+
+
+def damaged(path: Path, what: str) -> IntegrityError:
+    """The error of a file that is not what was written.
+
+    The copy in DVC's cache may be damaged too, and DVC trusts what is read-only, or as old as when it last looked.
+    """
+    distrust = 'find "$(dvc cache dir)" -type f -exec chmod u+w {} + -exec touch {} +'
+    return IntegrityError(f"{path}: damaged: {what}; run `rm {shlex.quote(str(path))} && {distrust} && dvc repro`")
+
+
+def _own_manifest(path: Path) -> str:
+    return f"{path.stem}.{MANIFEST}"
+
+
+def _content_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _describe(path: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
     if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = read_array(path)
         entry |= {"shape": list(array.shape), "dtype": str(array.dtype)}
     elif path.suffix == ".parquet":
         metadata = pq.read_metadata(path)

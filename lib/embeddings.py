@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib.artifacts import (
+    MANIFEST,
     FloatArray,
     SequenceDigest,
+    read_array,
     read_manifest,
     read_parquet,
-    replacing,
     sequence_sha256,
     write_manifest,
 )
+from lib.atomic import replacing, replacing_files
 from lib.errors import IntegrityError
 
 META_COLUMNS = (
@@ -131,14 +133,15 @@ def writing_embedding_set(
     Raises:
         BusyError: the disk is full.
     """
-    with ExitStack() as stack:
-        sides: dict[Side, _SideWriter] = {side: _SideWriter(stack, folder, side, dim) for side in SIDES}
-        yield EmbeddingSetWriter(sides)
-        for side in SIDES:
-            sides[side].finish()
-    learnt = {} if image_weight is None else {"image_weight": image_weight}
-    ids = {side: sides[side].ids.hexdigest() for side in SIDES}
-    write_manifest(folder, FILES, facts={"fingerprint": fingerprint, **learnt, "dim": dim, "ids": ids})
+    with replacing_files(folder, manifest=MANIFEST) as fresh:
+        with ExitStack() as stack:
+            sides: dict[Side, _SideWriter] = {side: _SideWriter(stack, fresh, folder, side, dim) for side in SIDES}
+            yield EmbeddingSetWriter(sides)
+            for side in SIDES:
+                sides[side].finish()
+        learnt = {} if image_weight is None else {"image_weight": image_weight}
+        ids = {side: sides[side].ids.hexdigest() for side in SIDES}
+        write_manifest(fresh, FILES, facts={"fingerprint": fingerprint, **learnt, "dim": dim, "ids": ids})
 
 
 def save_embedding_set(folder: Path, embedded: EmbeddingSet) -> None:
@@ -154,15 +157,15 @@ def save_embedding_set(folder: Path, embedded: EmbeddingSet) -> None:
 
 
 class _SideWriter:
-    """Three files of one side under temporary names, which `stack` renames."""
+    """Three files of one side in the folder `fresh`, closed by `stack`; messages call them by their later place."""
 
-    def __init__(self, stack: ExitStack, folder: Path, side: Side, dim: int) -> None:
+    def __init__(self, stack: ExitStack, fresh: Path, folder: Path, side: Side, dim: int) -> None:
         self._names = {kind: f"{folder}/{side}_{kind}" for kind in ("img.npy", "txt.npy")}
         self._dim = dim
         self._n_rows = 0
         self._arrays: dict[str, IO[bytes]] = {}
-        paths = {kind: stack.enter_context(replacing(Path(name))) for kind, name in self._names.items()}
-        meta = stack.enter_context(replacing(folder / f"{side}_meta.parquet"))
+        paths = {kind: stack.enter_context(replacing(fresh / f"{side}_{kind}")) for kind in self._names}
+        meta = stack.enter_context(replacing(fresh / f"{side}_meta.parquet"))
         for kind, path in paths.items():
             self._arrays[kind] = stack.enter_context(path.open("wb"))
             self._write_header(self._arrays[kind])
@@ -221,8 +224,8 @@ def load_embedding_set(folder: Path) -> EmbeddingSet:
                 f"{folder}/{side}_meta.parquet: written by another version, it has no column '{lacking[0]}'; "
                 "run `dvc repro`"
             )
-        images = np.load(folder / f"{side}_img.npy", mmap_mode="r", allow_pickle=False)
-        texts = np.load(folder / f"{side}_txt.npy", mmap_mode="r", allow_pickle=False)
+        images = read_array(folder / f"{side}_img.npy")
+        texts = read_array(folder / f"{side}_txt.npy")
         if not len(images) == len(texts) == len(meta):
             raise IntegrityError(
                 f"{folder}: {side} has {len(images)} image rows, {len(texts)} text rows, {len(meta)} meta rows; "

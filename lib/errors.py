@@ -6,6 +6,11 @@ expected, what was received, and what to do about it.
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""System errors of a full disk, a used-up quota and a limit on the size of a file."""
+
 
 class PipelineError(ValueError):
     """Base of every error that is reported as one readable message instead of a traceback."""

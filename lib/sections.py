@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 ATTRIBUTES = ("neckline", "sleeve", "pattern", "material")
 """Attributes with a value schema; `color` and the categories are plain columns."""
@@ -19,9 +19,21 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A section of the parameter file: frozen, strict about keys."""
+    """A section of the parameter file: frozen, strict about keys, every number finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes`, `on` and `true` alike, and pydantic would take any of them for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        held = value if isinstance(value, list) else [value]
+        if isinstance(value, dict) and get_origin(kind) is Mapping:
+            held = list(value.values())
+        if bool not in (kind, *get_args(kind)) and any(isinstance(one, bool) for one in held):
+            raise ValueError("a value is expected, not yes or no, on or off, true or false")
+        return value
 
 
 class Runtime(Section):

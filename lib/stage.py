@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lib.errors import BusyError, PipelineError
+from lib.errors import NO_ROOM, BusyError, PipelineError
 from lib.params import Params, load_params
 
 # Read by GNU OpenMP when torch loads it, after this module: how long a thread spins before it sleeps. By default it
@@ -69,7 +70,7 @@ def main(
     try:
         params = load_params(args.params)
         out = getattr(args, "out", None)
-        with _only_one(name if out is None else f"{name}-{str(out).replace(os.sep, '_')}"):
+        with _only_one(name if out is None else f"{name}-{_place(out)}"):
             print(run(args, params))
         _log(name, time.perf_counter() - started)
     except PipelineError as error:
@@ -77,6 +78,11 @@ def main(
             raise
         print(f"error: {name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # of what no `replacing` writes: the lock, the log, standard output
+        if args.debug or error.errno not in NO_ROOM:
+            raise
+        print(f"error: {name}: no room to write ({error}); free space, run again", file=sys.stderr)
+        sys.exit(BusyError.exit_code)
     sys.exit(0)
 
 
@@ -114,6 +120,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)
     print("error: stopped by SIGTERM; run `dvc repro` to go on", file=sys.stderr)
     sys.exit(128 + number)
+
+
+def _place(out: Path) -> str:
+    """One word for a folder, however it is spelt on the command line."""
+    return hashlib.sha256(str(out.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import argparse
 
 from lib import stage
-from lib.artifacts import write_json
+from lib.artifacts import with_manifest, write_json
 from lib.embeddings import load_embedding_set
 from lib.params import Params
 from lib.supervision.groups import build_groups
@@ -12,7 +12,8 @@ from lib.supervision.groups import build_groups
 def run(args: argparse.Namespace, params: Params) -> str:
     embedded = load_embedding_set(args.embeddings)
     audit = build_groups(embedded.catalog.meta, params=params.groups)
-    write_json(args.out / "groups.json", audit)
+    with with_manifest(args.out / "groups.json", facts={"fingerprint": embedded.fingerprint}) as file:
+        write_json(file, audit)
     verdicts = (f"{key}: {row['recommendation']['verdict']}" for key, row in audit["keys"].items())
     return f"kept {audit['n_groups_kept']} groups with {audit['n_items_kept']} items\n{', '.join(verdicts)}"
 

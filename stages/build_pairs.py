@@ -3,19 +3,23 @@
 import argparse
 
 from lib import stage
-from lib.artifacts import read_json, read_parquet, write_json, write_parquet
+from lib.artifacts import read_json, read_parquet, verified, with_manifest, write_json, write_parquet
 from lib.embeddings import load_embedding_set
 from lib.params import Params, pattern_only_under
 from lib.supervision.pairs import build_pairs
 
 
 def run(args: argparse.Namespace, params: Params) -> str:
-    catalog = load_embedding_set(args.embeddings).catalog
-    groups = read_json(args.groups)["groups"]
-    negatives = read_parquet(args.negatives)
+    embedded = load_embedding_set(args.embeddings)
+    made_from = {"fingerprint": embedded.fingerprint}
+    groups = read_json(verified(args.groups, facts=made_from))["groups"]
+    negatives = read_parquet(verified(args.negatives, facts=made_from))
     pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
-    table, facts = build_pairs(catalog.meta, groups, negatives, params=params.pairs, pattern_only=pattern_only)
-    write_parquet(args.out / "pairs.parquet", table)
+    table, facts = build_pairs(
+        embedded.catalog.meta, groups, negatives, params=params.pairs, pattern_only=pattern_only
+    )
+    with with_manifest(args.out / "pairs.parquet", facts=made_from) as file:
+        write_parquet(file, table)
     write_json(args.out / "pairs_stats.json", facts)
     made = ", ".join(
         f"{kind} {row['made']}/{row['wanted']}" + (f" ({row['reason']})" if "reason" in row else "")

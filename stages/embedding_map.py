@@ -15,9 +15,9 @@ from lib.report.map_picture import plot_map
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     models = (load_embedding_set(args.baseline).queries, load_embedding_set(args.protocol).queries)
+    rows = read_rows(args.images, columns=["item_id", "text"])
     drawn = map_embeddings(*models, params=params.embedding_map, pattern_only=params.data.pattern_only_categories)
     ids = drawn.items["item_id"].tolist()
-    rows = read_rows(args.images, columns=["item_id", "text"])
     texts = dict(zip(rows["item_id"], rows["text"], strict=True))
     images = list(read_images(args.images, ids).values())
     page = map_page(drawn.items, drawn.maps, drawn.figures, texts=texts, images=images)

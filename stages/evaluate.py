@@ -16,10 +16,9 @@ from lib.report.gallery import choose_queries, gallery_page, shown_items
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    embedded = load_embedding_set(args.embeddings)
+    embedded, items = load_embedding_set(args.embeddings), read_rows(args.images)
     pattern_only = params.data.pattern_only_categories
     evaluation = evaluate(embedded, params.evaluate, pattern_only=pattern_only)
-    save_evaluation(args.out, evaluation)
     rng = np.random.default_rng(params.evaluate.bootstrap.seed)
     chosen = choose_queries(evaluation.per_query, count=params.evaluate.gallery_queries, rng=rng)
     page = gallery_page(
@@ -27,10 +26,11 @@ def run(args: argparse.Namespace, params: Params) -> str:
         name=args.out.name,
         per_query=evaluation.per_query,
         metrics=evaluation.metrics,
-        items=read_rows(args.images),
+        items=items,
         images=read_images(args.images, shown_items(chosen)),
         pattern_only=pattern_only,
     )
+    save_evaluation(args.out, evaluation)
     write_text(args.out / "gallery.html", page)
     return headline(evaluation)
 

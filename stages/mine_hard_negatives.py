@@ -3,7 +3,7 @@
 import argparse
 
 from lib import stage
-from lib.artifacts import read_json, write_json, write_parquet
+from lib.artifacts import read_json, verified, with_manifest, write_json, write_parquet
 from lib.embeddings import load_embedding_set
 from lib.params import Params, pattern_only_under
 from lib.supervision.hard_negatives import mine_hard_negatives
@@ -12,10 +12,12 @@ from lib.supervision.hard_negatives import mine_hard_negatives
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     embedded = load_embedding_set(args.embeddings)
-    groups = read_json(args.groups)["groups"]
+    made_from = {"fingerprint": embedded.fingerprint}
+    groups = read_json(verified(args.groups, facts=made_from))["groups"]
     pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     table, facts = mine_hard_negatives(embedded.catalog, groups, params=params.mine, pattern_only=pattern_only)
-    write_parquet(args.out / "hard_negatives.parquet", table)
+    with with_manifest(args.out / "hard_negatives.parquet", facts=made_from) as file:
+        write_parquet(file, table)
     write_json(args.out / "mining_stats.json", facts)
     found = f"{facts['negatives']} hard negatives for {facts['anchors_with_negative']} of {facts['anchors']} anchors"
     return f"{found}, {facts['suspects']} suspects for review\ndiffer in {facts['differs_in']}"

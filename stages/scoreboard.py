@@ -18,15 +18,9 @@ from lib.report.plots import plot_scoreboard
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     baseline, protocol = load_evaluation(args.baseline), load_evaluation(args.protocol)
+    items = read_rows(args.images)
     board = build_scoreboard(baseline, protocol, params.scoreboard)
     summary = summary_lines(board, params.scoreboard)
-    write_json(args.out / "scoreboard.json", board)
-    write_text(args.out / "scoreboard.txt", text_table(board, params.scoreboard))
-    write_text(args.out / "scoreboard.md", markdown_table(board, params.scoreboard))
-    targets = {target.row: target.points for target in params.scoreboard.targets}
-    rows = board_rows(board, "test", params.scoreboard.targets)
-    write_bytes(args.out / "scoreboard.png", plot_scoreboard(rows, title=summary, targets=targets))
-    items = read_rows(args.images)
     label = headline_label(params.scoreboard)
     changes = find_all_changes(baseline.per_query, protocol.per_query, items)
     rng = np.random.default_rng(params.scoreboard.bootstrap.seed)
@@ -39,6 +33,12 @@ def run(args: argparse.Namespace, params: Params) -> str:
         images=read_images(args.images, shown_items(chosen)),
         pattern_only=params.data.pattern_only_categories,
     )
+    targets = {target.row: target.points for target in params.scoreboard.targets}
+    rows = board_rows(board, "test", params.scoreboard.targets)
+    write_json(args.out / "scoreboard.json", board)
+    write_text(args.out / "scoreboard.txt", text_table(board, params.scoreboard))
+    write_text(args.out / "scoreboard.md", markdown_table(board, params.scoreboard))
+    write_bytes(args.out / "scoreboard.png", plot_scoreboard(rows, title=summary, targets=targets))
     write_text(args.out / "changes.html", page)
     return summary
 

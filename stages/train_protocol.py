@@ -3,7 +3,7 @@
 import argparse
 
 from lib import stage
-from lib.artifacts import read_parquet, write_bytes
+from lib.artifacts import read_parquet, verified, write_bytes
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
 from lib.params import Params, pattern_only_under
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
     pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     history = train(
         embedded.catalog,
-        read_parquet(args.pairs),
+        read_parquet(verified(args.pairs, facts={"fingerprint": embedded.fingerprint})),
         backbone=embedded.fingerprint,
         params=params.train,
         pattern_only=pattern_only,

@@ -36,13 +36,14 @@ def test_params_are_those_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_paths_stand_in_the_command(name: str) -> None:
-    """Every data dep and every out lies at or below a path that the command names."""
+    """Every data dep and every out lies at or below a path that the command names, a file's manifest beside it."""
     stage = STAGES[name]
     command = stage["cmd"].split()
     data = [dep for dep in stage["deps"] if not is_code(dep) and not dep.startswith("${")]
     outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("metrics", [])]
+    beside = {f"{Path(word).with_suffix('')}.manifest.json" for word in command}
     for path in data + outs:
-        assert any(path == word or path.startswith(f"{word}/") for word in command), path
+        assert path in beside or any(path == word or path.startswith(f"{word}/") for word in command), path
 
 
 def test_every_stage_is_described_and_has_its_script() -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from lib.artifacts import sequence_sha256, write_json, write_manifest, write_parquet
+from lib.atomic import replacing_folder
 from lib.catalog.account import PhotoTally, account
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.describe import Describer
@@ -26,7 +27,7 @@ from lib.catalog.intake import Intake, read_cells, same_images, spooled_rows
 from lib.catalog.partition import split_by_partition
 from lib.catalog.products import Grouping, assign_splits, group_products
 from lib.catalog.schema import QUARANTINE_SCHEMA, SPLITS, BadRow, Split
-from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.shards import SplitWriter
 from lib.catalog.sources.downloaded import DownloadedPhotos
 from lib.catalog.sources.registry import Source, open_source
 from lib.errors import DataError
@@ -84,7 +85,7 @@ def process_catalog(
         write_parquet(folder / "quarantine.parquet", _quarantine_table(intake.bad))
         report = account(source, intake, grouping, splits, ok, describer, photos)
         write_json(folder / "report.json", report)
-        names = [path.name for path in folder.glob("*.parquet")]
+        names = [path.name for path in folder.iterdir()]
         ids = {split: sequence_sha256(intake.item_ids[i] for i in ok if splits[i] == split) for split in SPLITS}
         write_manifest(folder, names, facts={"ids": ids})
     return report

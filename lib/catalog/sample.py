@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import multiprocessing
+import os
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from lib.atomic import replacing_folder
 from lib.catalog.drawing.cut import make_cut
 from lib.catalog.drawing.plan import Product, plan_product
 from lib.catalog.drawing.scene import draw_view, make_staging
@@ -22,6 +26,8 @@ CATALOGUE_FIELDS = ("id", "image", "gender", "category", "subcategory", "color",
 TRUTH_FIELDS = ("id", "product", "category", "material", "pattern", "neckline", "sleeve", "color", "view")
 
 Row = dict[str, str]
+Rows = list[tuple[Row, Row]]
+"""Of a product: the catalogue row and the truth row of every view."""
 
 # Each product has one independent stream of chance per purpose, so that a change to the texts of the sample
 # leaves its pictures alone, and the other way round.
@@ -33,7 +39,7 @@ def _stream(seed: int, number: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, number, *purpose])
 
 
-def _rows(product: Product, seed: int) -> list[tuple[Row, Row]]:
+def _rows(product: Product, seed: int) -> Rows:
     """The catalogue row and the truth row of every view of a product."""
     wording = write_texts(_stream(seed, product.number, _TEXT), product)
     rows = []
@@ -64,7 +70,7 @@ def _rows(product: Product, seed: int) -> list[tuple[Row, Row]]:
     return rows
 
 
-def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> list[tuple[Row, Row]]:
+def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> Rows:
     """Draw and save every view of one product; returns its rows."""
     product = plan_product(seed, number)
     cut = make_cut(_stream(seed, number, _CUT), product)
@@ -73,7 +79,9 @@ def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> l
     for k, (row, truth) in enumerate(rows):
         rng = _stream(seed, number, _VIEW, k)
         picture = draw_view(product, cut, staging, truth["view"], rng, image_size)
-        picture.save(images / row["image"], "JPEG", quality=int(rng.integers(68, 94)))
+        encoded = io.BytesIO()  # Pillow takes no notice of a write that the disk cut short
+        picture.save(encoded, "JPEG", quality=int(rng.integers(68, 94)))
+        (images / row["image"]).write_bytes(encoded.getvalue())
     return rows
 
 
@@ -87,36 +95,38 @@ def _write(path: Path, fields: tuple[str, ...], rows: list[Row]) -> None:
 def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, workers: int) -> dict[str, Any]:
     """Draw the sample catalogue into out/catalogue.csv, out/truth.csv and out/images/<item id>.jpg.
 
+    The folder is replaced as a whole; a run that fails leaves the old one.
     Pictures are image_size x image_size pixels. The files are byte-identical for equal (n_products, image_size,
     seed), whatever the number of worker processes; a larger n_products only adds products after the others.
     catalogue.csv is what a shop would hand over; truth.csv holds the true attributes and is meant for tests.
 
     Returns n_products, n_items and, per attribute, how many products have each value.
-    Raises ValueError when n_products is negative or image_size is below 16.
+    Raises ValueError when n_products is negative or image_size is below 16, BusyError when the disk is full.
     """
     if n_products < 0:
         raise ValueError(f"n_products must not be negative, got {n_products}")
     if image_size < 16:
         raise ValueError(f"image_size must be at least 16 pixels, got {image_size}")
-    images = out / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for stale in images.glob("S*.jpg"):
-        stale.unlink()
-    work = partial(_draw_product, images=images, image_size=image_size, seed=seed)
-    numbers = range(n_products)
-    drawn: list[list[tuple[Row, Row]]]
-    if workers > 1 and n_products > 1:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            results = pool.map(work, numbers, chunksize=_CHUNK)
-            drawn = list(tqdm(results, total=n_products, desc="sample", unit="product", disable=None))
-    else:
-        drawn = [work(number) for number in tqdm(numbers, desc="sample", unit="product", disable=None)]
-    rows = [pair for product in drawn for pair in product]
-    _write(out / "catalogue.csv", CATALOGUE_FIELDS, [row for row, _ in rows])
-    _write(out / "truth.csv", TRUTH_FIELDS, [truth for _, truth in rows])
+    with replacing_folder(out) as folder:
+        images = folder / "images"
+        images.mkdir()
+        work = partial(_draw_product, images=images, image_size=image_size, seed=seed)
+        drawn = _draw_all(work, n_products, workers)
+        rows = [pair for product in drawn for pair in product]
+        _write(folder / "catalogue.csv", CATALOGUE_FIELDS, [row for row, _ in rows])
+        _write(folder / "truth.csv", TRUTH_FIELDS, [truth for _, truth in rows])
+        os.sync()  # once: a flush per photo takes longer than drawing it
     firsts = [product[0][1] for product in drawn]
     statistics: dict[str, Any] = {"n_products": n_products, "n_items": len(rows)}
     for name in ("category", "material", "pattern", "neckline", "sleeve", "color"):
         statistics[name] = dict(sorted(Counter(truth[name] or "none" for truth in firsts).items()))
     statistics["view"] = dict(sorted(Counter(truth["view"] for _, truth in rows).items()))
     return statistics
+
+
+def _draw_all(work: Callable[[int], Rows], n_products: int, workers: int) -> list[Rows]:
+    if workers > 1 and n_products > 1:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            results = pool.map(work, range(n_products), chunksize=_CHUNK)
+            return list(tqdm(results, total=n_products, desc="sample", unit="product", disable=None))
+    return [work(number) for number in tqdm(range(n_products), desc="sample", unit="product", disable=None)]

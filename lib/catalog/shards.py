@@ -1,12 +1,8 @@
-"""Writing a folder of parquet shards that appears as a whole or not at all."""
+"""Writing the parquet shards of a split."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,42 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib.catalog.schema import ITEM_SCHEMA, Split
-from lib.errors import BusyError
 
 ROW_GROUP = 256
 """Rows; what a reader of single images has to decode at once."""
 MAX_SHARD_BYTES = 256 * 2**20
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` and put it in its place when the block succeeds.
-
-    What a killed run left behind is removed first; the caller holds the stage's lock.
-
-    Raises:
-        BusyError: the disk is full or a file-size limit was hit; the old folder is intact.
-    """
-    fresh = folder.with_name(f".{folder.name}.partial")
-    old = folder.with_name(f".{folder.name}.old")
-    try:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        yield fresh
-        for path in sorted(fresh.iterdir()):
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise BusyError(f"{folder}: no room to write it ({error.strerror}); free space, run again") from None
-        raise
-    finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 class SplitWriter:

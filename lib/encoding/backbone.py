@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib.artifacts import file_sha256, read_manifest, replacing, write_json, write_manifest
+from lib.artifacts import MANIFEST, file_sha256, read_manifest, write_json, write_manifest
+from lib.atomic import replacing, replacing_files
 from lib.encoding import (
     convnet,  # noqa: F401  # registers the architecture of trained backbones
     torchvision_ops,  # noqa: F401  # must come before open_clip
@@ -124,7 +127,7 @@ def _check_architecture(model: str) -> None:
 
 
 def save_backbone(folder: Path, model: torch.nn.Module, *, model_config: dict[str, Any], source: str) -> str:
-    """Write the OpenCLIP folder and its manifest; returns the fingerprint.
+    """Write the OpenCLIP folder and its manifest, together; returns the fingerprint.
 
     Args:
         folder: created if needed.
@@ -132,21 +135,32 @@ def save_backbone(folder: Path, model: torch.nn.Module, *, model_config: dict[st
         model_config: OpenCLIP's `model_cfg` dictionary.
         source: a word for the manifest: `train`, `checkpoint` or `hub`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     visual: Any = model.visual
     preprocess = {key: value for key, value in visual.preprocess_cfg.items() if value is not None}
-    write_json(folder / CONFIG, {"model_cfg": model_config, "preprocess_cfg": preprocess})
     weights = {name: value.detach().contiguous().float() for name, value in sorted(model.state_dict().items())}
-    with replacing(folder / WEIGHTS) as temporary:
-        # one metadata key only: with two, safetensors writes them in random order
-        save_file(weights, temporary, metadata={"format": "pt"})
-    names = [CONFIG, WEIGHTS]
-    if "hf_tokenizer_name" in model_config.get("text_cfg", {}):
-        names += _save_tokenizer(folder, model_config)
-    fingerprint = _fingerprint(folder, names)
-    dim = int(model_config["embed_dim"])
-    write_manifest(folder, names, facts={"fingerprint": fingerprint, "dim": dim, "source": source})
+    with replacing_files(folder, manifest=MANIFEST) as fresh:
+        write_json(fresh / CONFIG, {"model_cfg": model_config, "preprocess_cfg": preprocess})
+        with replacing(fresh / WEIGHTS) as temporary:
+            _write_weights(temporary, weights)
+        names = [CONFIG, WEIGHTS]
+        if "hf_tokenizer_name" in model_config.get("text_cfg", {}):
+            names += _save_tokenizer(fresh, model_config)
+        fingerprint = _fingerprint(fresh, names)
+        dim = int(model_config["embed_dim"])
+        write_manifest(fresh, names, facts={"fingerprint": fingerprint, "dim": dim, "source": source})
     return fingerprint
+
+
+def _write_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
+    try:
+        # one metadata key only: with two, safetensors writes them in random order
+        save_file(weights, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # "I/O error: No space left on device (os error 28)": the system's error has only its number left
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def load_backbone(folder: Path) -> Backbone:

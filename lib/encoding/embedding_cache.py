@@ -27,7 +27,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from lib.artifacts import FloatArray, read_json, replacing, sequence_sha256, write_json
+from lib.artifacts import FloatArray, read_json, sequence_sha256, write_json
+from lib.atomic import replacing
 from lib.errors import IntegrityError
 
 KEY_BYTES = 32

@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lib.artifacts import read_json, read_manifest, read_parquet, write_json, write_manifest, write_parquet
+from lib.artifacts import (
+    MANIFEST,
+    read_json,
+    read_manifest,
+    read_parquet,
+    write_json,
+    write_manifest,
+    write_parquet,
+)
+from lib.atomic import replacing_files
 from lib.evaluation.measure import Measured
 from lib.retrieval.search import TopK
 
@@ -107,13 +116,14 @@ def query_table(
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write the four files of an evaluation and their manifest."""
-    write_json(folder / "metrics.json", evaluation.metrics)
-    write_json(folder / "metrics_by_category.json", evaluation.by_category)
-    write_json(folder / "metrics_by_material.json", evaluation.by_material)
+    """Write the four files of an evaluation and their manifest, together."""
     table = pa.Table.from_pandas(evaluation.per_query, schema=_schema(), preserve_index=False)
-    write_parquet(folder / "per_query.parquet", table.replace_schema_metadata(None))
-    write_manifest(folder, FILES, facts={"fingerprint": evaluation.fingerprint, "k": evaluation.k})
+    with replacing_files(folder, manifest=MANIFEST) as fresh:
+        write_json(fresh / "metrics.json", evaluation.metrics)
+        write_json(fresh / "metrics_by_category.json", evaluation.by_category)
+        write_json(fresh / "metrics_by_material.json", evaluation.by_material)
+        write_parquet(fresh / "per_query.parquet", table.replace_schema_metadata(None))
+        write_manifest(fresh, FILES, facts={"fingerprint": evaluation.fingerprint, "k": evaluation.k})
 
 
 def load_evaluation(folder: Path) -> Evaluation:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lib.artifacts import MANIFEST, file_sha256, read_json, read_torch, write_torch
+from lib.artifacts import MANIFEST, check_file, damaged, open_manifest, read_torch, write_torch
 from lib.errors import IntegrityError
 
 DIGEST = "content_sha256"
@@ -32,18 +32,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         IntegrityError: the file is missing, damaged, no checkpoint of this project, or holds code.
     """
-    folder = path.parent.parent
+    folder, name = path.parent.parent, f"{path.parent.name}/{path.name}"
     if (folder / MANIFEST).is_file() and path.is_file():
-        listed = read_json(folder / MANIFEST)["files"].get(f"{path.parent.name}/{path.name}")
-        if listed is not None and file_sha256(path) != listed["sha256"]:
-            raise IntegrityError(f"{path}: damaged: its bytes are not those its manifest names; {REMEDY}")
+        manifest = open_manifest(folder / MANIFEST)
+        if name in manifest["files"]:
+            check_file(folder, name, manifest)
     content = read_torch(path)
     if not isinstance(content, dict) or DIGEST not in content:
         raise IntegrityError(f"{path}: not a checkpoint of the protocol model; {REMEDY}")
     expected = content.pop(DIGEST)
     found = content_sha256(content)
     if found != expected:
-        raise IntegrityError(f"{path}: damaged: expected content {expected[:12]}…, got {found[:12]}…; {REMEDY}")
+        raise damaged(path, f"expected content {str(expected)[:12]}…, got {found[:12]}…")
     return content
 
 

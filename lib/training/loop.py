@@ -18,7 +18,7 @@ from pandas.util import hash_pandas_object
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.artifacts import sequence_sha256, write_bytes, write_json, write_manifest, write_text
+from lib.artifacts import MANIFEST, sequence_sha256, write_bytes, write_json, write_manifest, write_text
 from lib.embeddings import META_COLUMNS, Embeddings
 from lib.params import Train
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
@@ -100,6 +100,7 @@ def train(
     else:
         for stale in sorted((out / "checkpoints").glob("epoch_*.pt")):
             stale.unlink()
+        (out / MANIFEST).unlink(missing_ok=True)  # an earlier run's: it would call every new checkpoint damaged
         history.append({"epoch": 0, "loss": {}, "validation": validate(model), "distribution": {}})
         _save(out, facts, model, optimizer, history)
     loss_of = BatchLoss(data, examples, params.loss)

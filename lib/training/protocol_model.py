@@ -243,7 +243,12 @@ def load_model(path: Path, *, dim: int, backbone: str) -> ProtocolModel:
 
 def model_from_checkpoint(content: Mapping[str, Any], *, name: str, dim: int, backbone: str) -> ProtocolModel:
     """Build the model of an opened checkpoint; see `load_model`."""
-    config = ModelConfig.from_dict(content["model_config"])
+    try:
+        config = ModelConfig.from_dict(content["model_config"])
+        weights = content["model"]
+    except (KeyError, TypeError, AttributeError) as error:
+        said = f"expected a checkpoint as this version writes it, got another ({error})"
+        raise IntegrityError(f"{name}: {said}; {REMEDY}") from None
     if config.dim != dim:
         raise IntegrityError(f"{name}: expected a model for dimension {dim}, got {config.dim}; {REMEDY}")
     if config.backbone != backbone:
@@ -252,7 +257,7 @@ def model_from_checkpoint(content: Mapping[str, Any], *, name: str, dim: int, ba
         )
     model = ProtocolModel(config, generator=torch.Generator())
     try:
-        model.load_state_dict(content["model"])
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise IntegrityError(f"{name}: weights do not fit the configuration ({error}); {REMEDY}") from None
     return model

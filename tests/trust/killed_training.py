@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lib import artifacts
+from lib import atomic
 from lib.training.objective import BatchLoss
 
 
@@ -37,7 +37,7 @@ def main() -> None:
         real_replace(source, target)
 
     BatchLoss.__call__ = loss  # type: ignore[method-assign]
-    artifacts.os.replace = replace  # type: ignore[attr-defined]
+    atomic.os.replace = replace  # type: ignore[attr-defined]
     sys.argv = ["train_protocol", *arguments]
     runpy.run_module("stages.train_protocol", run_name="__main__")
 

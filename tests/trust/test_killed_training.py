@@ -14,7 +14,7 @@ import pytest
 import yaml
 from whole_shop import ROOT, make_shop, small_params, supervise
 
-from lib.artifacts import read_json, write_parquet
+from lib.artifacts import read_json, with_manifest, write_parquet
 from lib.embeddings import EmbeddingSet, save_embedding_set
 
 EPOCHS = 3
@@ -30,7 +30,8 @@ class Training:
         self.shop = shop
         self.params = small_params(train__epochs=EPOCHS, train__interpolation=[0.5])
         save_embedding_set(folder / "embedded", shop)
-        write_parquet(folder / "pairs.parquet", supervise(shop, self.params))
+        with with_manifest(folder / "pairs.parquet", facts={"fingerprint": shop.fingerprint}) as file:
+            write_parquet(file, supervise(shop, self.params))
         self.set_lr(1e-2)
 
     def set_lr(self, lr: float) -> None:

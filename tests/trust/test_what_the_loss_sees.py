@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from whole_shop import DIM, make_shop, small_params, supervise
 
-from lib.artifacts import read_json, write_json, write_parquet
+from lib.artifacts import read_json, with_manifest, write_json, write_parquet
 from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.params import PAIR_KINDS, Params, pattern_only_under
 from lib.supervision.groups import build_groups
@@ -207,8 +207,10 @@ def test_quotas_that_data_cannot_fill_are_printed_and_written(shop: EmbeddingSet
     groups = build_groups(shop.catalog.meta, params=few.groups)
     mined, _ = mine_hard_negatives(shop.catalog, groups["groups"], params=few.mine, pattern_only=("graphic",))
     save_embedding_set(tmp_path / "embedded", shop)
-    write_json(tmp_path / "groups.json", groups)
-    write_parquet(tmp_path / "negatives.parquet", mined)
+    with with_manifest(tmp_path / "groups.json", facts={"fingerprint": shop.fingerprint}) as file:
+        write_json(file, groups)
+    with with_manifest(tmp_path / "negatives.parquet", facts={"fingerprint": shop.fingerprint}) as file:
+        write_parquet(file, mined)
     args = argparse.Namespace(
         embeddings=tmp_path / "embedded",
         groups=tmp_path / "groups.json",

@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lib.artifacts import replacing
+from lib.atomic import replacing
 from lib.catalog.download.file_names import FILE_NAME, TEMPORARY_NAME, marked_stem, plain_stem
 from lib.errors import BusyError, IntegrityError
 

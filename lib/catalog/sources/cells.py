@@ -101,12 +101,16 @@ class CellTable:
 
     def _parquet_rows(self) -> Iterator[CellRow]:
         number = 0
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:  # the default reads all of it ahead
-            for batch in file.iter_batches(batch_size=CHUNK, columns=self._stored):
-                columns = [column.to_pylist() for column in batch.columns]
-                for cells in zip(*columns, strict=True):
-                    number += 1
-                    yield CellRow(number, as_text(cells), number)
+        try:
+            with pq.ParquetFile(self.path, pre_buffer=False) as file:  # the default reads all of it ahead
+                for batch in file.iter_batches(batch_size=CHUNK, columns=self._stored):
+                    columns = [column.to_pylist() for column in batch.columns]
+                    for cells in zip(*columns, strict=True):
+                        number += 1
+                        yield CellRow(number, as_text(cells), number)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            where = f"{self.path}: not a readable parquet file after row {number}"
+            raise DataError(f"{where} ({error}); get it again") from None
 
 
 def _logical_rows(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, int, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TINY: dict[str, Any] = {
     "sample": {"n_products": 120, "image_size": 64},
     "backbone": {
@@ -57,6 +58,12 @@ class Workspace:
         _git(folder, "config", "user.email", "test@example.invalid")
         self.change_params(TINY)
         self.commit("tiny settings")
+
+    def copied(self, folder: Path) -> Workspace:
+        """The same files, history and DVC cache in another folder, which must not be there yet."""
+        other = copy.copy(self)
+        other.folder = Path(shutil.copytree(self.folder, folder, symlinks=True))
+        return other
 
     def change_params(self, changes: dict[str, Any]) -> None:
         """Merge nested changes into params.yaml."""
