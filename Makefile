@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin download
+.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin download serve
 
 run: setup
 	python -m lib.params params.yaml
@@ -74,6 +74,10 @@ seeds: setup
 # make ablation PARAMS=my.yaml DATA=/path/to/raw ONLY="head-mlp no-hard"
 ablation: setup
 	python -m benchmarks.ablation $(if $(PARAMS),--params $(PARAMS)) $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
+
+# the search server with its page on http://127.0.0.1:8000; make serve PORT=8080
+serve: setup
+	python -m lib.serving serve $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST))
 
 # what the embedding cache holds; make cache-stats MAX_GB=5 first deletes the longest unused beyond that
 cache-stats: setup

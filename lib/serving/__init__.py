@@ -1,0 +1,1 @@
+"""Search behind a server, a page and a command line."""

@@ -1,0 +1,165 @@
+"""The catalogue that is served: items by id, filters with counts, pictures, and why a result matches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lib.catalog.attributes import AttributeSchema
+from lib.catalog.normal_text import normalise_text, singular
+from lib.catalog.processed import read_images
+from lib.embeddings import EmbeddingSet
+from lib.errors import PipelineError
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+FACETS: Mapping[str, str] = {
+    "department": "category1",
+    "category": "category2",
+    "color": "color",
+    "neckline": "neckline",
+    "sleeve": "sleeve",
+    "pattern": "pattern",
+    "material": "material",
+}
+"""What can be filtered by: name -> column of the items."""
+PICTURES_KEPT = 512
+
+
+class UnknownQuery(PipelineError):
+    """A query names an item or a filter value that the catalogue does not have."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """A value that items can be filtered by, and how many items the other filters leave of it."""
+
+    value: str
+    count: int
+
+
+class ServedCatalogue:
+    """Items of an embedded catalogue: the gallery is searched, the queries' items can be asked for by id too.
+
+    Args:
+        embedded: gallery and queries; only their meta is read.
+        processed: folder of the processed catalogue, for pictures.
+        schema: names attribute values in texts.
+    """
+
+    def __init__(self, embedded: EmbeddingSet, processed: Path, schema: AttributeSchema) -> None:
+        self.gallery = embedded.catalog.meta
+        self._others = embedded.queries.meta
+        self._schema = schema
+        self._rows = {item_id: row for row, item_id in enumerate(self.gallery["item_id"])}
+        self._other_rows = {item_id: row for row, item_id in enumerate(self._others["item_id"])}
+        self.products, _ = pd.factorize(self.gallery["product_id"])
+        coded = {name: pd.factorize(self.gallery[column], sort=True) for name, column in FACETS.items()}
+        self._codes: dict[str, IntArray] = {name: codes.astype(np.int64) for name, (codes, _) in coded.items()}
+        self._values: dict[str, list[str]] = {name: [str(v) for v in values] for name, (_, values) in coded.items()}
+        self._picture = lru_cache(maxsize=PICTURES_KEPT)(lambda item_id: read_images(processed, [item_id])[item_id])
+
+    def __len__(self) -> int:
+        return len(self.gallery)
+
+    @property
+    def facet_names(self) -> list[str]:
+        """Names of all facets."""
+        return list(FACETS)
+
+    def codes(self, name: str) -> IntArray:
+        """(n_items,) codes of a facet's values, -1 where unknown."""
+        return self._codes[name]
+
+    def code(self, name: str, value: str) -> int:
+        """The code of a value, -1 for one that no gallery item bears."""
+        return self._values[name].index(value) if value in self._values[name] else -1
+
+    def place(self, item_id: str) -> tuple[str, int]:
+        """`catalog` or `queries`, and the row there.
+
+        Raises:
+            UnknownQuery: no such item.
+        """
+        if item_id in self._rows:
+            return "catalog", self._rows[item_id]
+        if item_id in self._other_rows:
+            return "queries", self._other_rows[item_id]
+        raise UnknownQuery(f"no item '{item_id[:100]}' in this catalogue")
+
+    def describe(self, item_id: str) -> dict[str, str | None]:
+        """What is known of an item, facets by name."""
+        side, row = self.place(item_id)
+        meta = (self.gallery if side == "catalog" else self._others).iloc[row]
+        known = {name: meta[column] for name, column in FACETS.items()}
+        return {"item_id": item_id, "product_id": meta["product_id"], "caption": meta["caption"], **known}
+
+    def product_rows(self, item_id: str) -> IntArray:
+        """Gallery rows of an item's own product."""
+        product_id = self.describe(item_id)["product_id"]
+        return np.flatnonzero((self.gallery["product_id"] == product_id).to_numpy())
+
+    def picture(self, item_id: str) -> bytes:
+        """An item's encoded picture; the last `PICTURES_KEPT` stay in memory."""
+        self.place(item_id)
+        return self._picture(item_id)
+
+    def allowed(self, filters: Mapping[str, Sequence[str]]) -> BoolArray:
+        """Items that bear, of every filter, one of its values; (n_items,).
+
+        Raises:
+            UnknownQuery: no such filter or no such value.
+        """
+        mask = np.ones(len(self), dtype=np.bool_)
+        for name, values in filters.items():
+            mask &= self._bearing(name, values)
+        return mask
+
+    def facets(self, filters: Mapping[str, Sequence[str]]) -> dict[str, list[FacetValue]]:
+        """Values of every facet with their number of items under the other facets' filters, most frequent first."""
+        counted = {}
+        for name, codes in self._codes.items():
+            others = self.allowed({other: values for other, values in filters.items() if other != name})
+            counts = np.bincount(codes[others & (codes >= 0)], minlength=len(self._values[name]))
+            found = [FacetValue(value, int(n)) for value, n in zip(self._values[name], counts, strict=True)]
+            counted[name] = sorted(found, key=lambda facet: (-facet.count, facet.value))
+        return counted
+
+    def wishes(self, text: str) -> dict[str, str]:
+        """Facet values that a text names: attributes and colours by the schema, categories by their words."""
+        found = {}
+        for name in FACETS:
+            if name in self._schema:
+                value = self._schema[name].extract(text).value
+                if value is not None:
+                    found[name] = value
+        words = {singular(word) for word in normalise_text(text).split()}
+        for name in ("department", "category"):
+            for value in self._values[name]:
+                own = {singular(word) for word in normalise_text(value).split()}
+                if own and own <= words:
+                    found[name] = value
+        return found
+
+    def matched(self, row: int, wanted: Mapping[str, str | None]) -> list[str]:
+        """Facets in which a gallery row bears what is wanted."""
+        item = self.gallery.iloc[row]
+        return [name for name, value in wanted.items() if value is not None and item[FACETS[name]] == value]
+
+    def _bearing(self, name: str, values: Sequence[str]) -> BoolArray:
+        if name not in self._codes:
+            raise UnknownQuery(f"no filter '{name[:50]}'; there are {', '.join(FACETS)}")
+        known = self._values[name]
+        unknown = [value for value in values if value not in known]
+        if unknown:
+            raise UnknownQuery(f"no {name} '{unknown[0][:50]}' in this catalogue; there are {', '.join(known[:50])}")
+        return np.isin(self._codes[name], [known.index(value) for value in values])

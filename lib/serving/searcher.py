@@ -1,0 +1,346 @@
+"""One search: from what a visitor gives to ranked items with their reasons.
+
+Retrieval is by the chosen model's embeddings, through an index or exactly; re-ranking orders what was retrieved anew.
+`compatibility` asks what goes with an item, not what resembles it: it ranks every allowed item of other categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from lib.artifacts import FloatArray
+from lib.embeddings import EmbeddingSet
+from lib.errors import ConfigError
+from lib.retrieval.scores import pair_scores
+from lib.retrieval.search import TopK, exact_top_k
+from lib.serving.catalogue import BoolArray, FacetValue, IntArray, ServedCatalogue
+from lib.serving.query_encoder import QueryEncoder
+
+Model = Literal["baseline", "protocol"]
+Rerank = Literal["none", "protocol", "compatibility"]
+EXACT = "exact"
+RERANKED = 200
+"""Items that are retrieved before they are ranked anew."""
+MAX_RESULTS = 100
+CATEGORY_VOTES = 10
+"""Nearest items whose most frequent category is taken for that of a picture from outside."""
+
+
+class BadQuery(ConfigError):
+    """A query that cannot be answered as it stands."""
+
+
+class Index(Protocol):
+    """What the searcher needs of an index over the gallery's images."""
+
+    def search(self, queries: FloatArray, *, k: int, allowed: BoolArray | None = None) -> TopK:
+        """The best rows of each query, best first; -1 where there are fewer than k."""
+
+
+class Heads(Protocol):
+    """A trained model on top of the backbone's embeddings."""
+
+    def encode_image_numpy(self, x: FloatArray) -> FloatArray:
+        """(n, dim) rows of images."""
+
+    def encode_text_numpy(self, x: FloatArray) -> FloatArray:
+        """(n, dim) rows of texts."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched for, in exactly one or two ways: text and picture together are weighed.
+
+    Attributes:
+        text, image, item, vector: a text, an encoded picture, an item's id, an embedding of `model`.
+        image_weight: of the picture beside a text, 0 to 1; None: as the model learnt it, or one half.
+        index: a kind that is loaded, or `exact`; None: the default.
+        filters: facet -> values, any of which will do.
+        one_per_product: only the best item of a product is shown.
+    """
+
+    text: str | None = None
+    image: bytes | None = None
+    item: str | None = None
+    vector: FloatArray | None = None
+    model: Model = "protocol"
+    rerank: Rerank = "none"
+    index: str | None = None
+    image_weight: float | None = None
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    offset: int = 0
+    limit: int = 20
+    one_per_product: bool = True
+
+
+@dataclass(frozen=True)
+class Result:
+    """A found item: its rank from 1, its score, what is known of it, and what of the query it bears."""
+
+    rank: int
+    score: float
+    item: Mapping[str, str | None]
+    matched: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        results: the page asked for.
+        total: items that the filters allow.
+        has_more: whether there is another page.
+        wanted: what the query names or its item bears, by facet; what `matched` is compared with.
+        facets: values with counts, for the filters.
+        model, rerank, index: what was really used.
+    """
+
+    results: Sequence[Result]
+    total: int
+    has_more: bool
+    wanted: Mapping[str, str | None]
+    facets: Mapping[str, Sequence[FacetValue]]
+    model: str
+    rerank: str
+    index: str
+
+
+class Searcher:
+    """Searches one embedded catalogue with one or two models.
+
+    Args:
+        catalogue: the items.
+        embedded: embeddings by model; `baseline` must be there. Rows as in `catalogue`.
+        encoder: the backbone.
+        heads: the protocol model, where there is one.
+        indexes: by kind, over the embeddings of `index_model`; other models are searched exactly.
+        default_index: the kind used when a query names none.
+        compatibility: gallery (n_items, out_dim) rows of the compatibility head, and what encodes a query's.
+    """
+
+    def __init__(
+        self,
+        catalogue: ServedCatalogue,
+        embedded: Mapping[Model, EmbeddingSet],
+        encoder: QueryEncoder,
+        *,
+        heads: Heads | None = None,
+        indexes: Mapping[str, Index] | None = None,
+        index_model: Model = "protocol",
+        default_index: str = EXACT,
+        compatibility: tuple[FloatArray, Callable[[FloatArray], FloatArray]] | None = None,
+    ) -> None:
+        self.catalogue = catalogue
+        self.encoder = encoder
+        self._embedded = embedded
+        self._heads = heads
+        self._indexes = dict(indexes or {})
+        self._index_model = index_model
+        self._default_index = default_index
+        self._compatibility = compatibility
+
+    @property
+    def models(self) -> list[Model]:
+        """Models that can be searched with, the default first."""
+        return ["protocol", "baseline"] if "protocol" in self._embedded else ["baseline"]
+
+    @property
+    def indexes(self) -> list[str]:
+        """Kinds of index, the default first."""
+        others = [kind for kind in (*self._indexes, EXACT) if kind != self._default_index]
+        return [self._default_index, *others]
+
+    @property
+    def reranks(self) -> list[Rerank]:
+        """Ways of ranking anew."""
+        found: list[Rerank] = ["none"]
+        if "protocol" in self._embedded:
+            found.append("protocol")
+        if self._compatibility is not None:
+            found.append("compatibility")
+        return found
+
+    def dim(self, model: Model) -> int:
+        """Length of a model's embeddings."""
+        return int(self._embedded[model].catalog.images.shape[1])
+
+    def search(self, query: Query, *, timeout: float = 30.0) -> Answer:
+        """Answer a query.
+
+        Raises:
+            BadQuery: it cannot be answered as it stands.
+            UnknownQuery: no such item, filter or value.
+            ImageError, QueueFull, TimeoutError: see `QueryEncoder`.
+        """
+        self._check(query)
+        allowed = self.catalogue.allowed(query.filters)
+        total = int(allowed.sum())
+        wanted = self._wanted(query)
+        if query.item is not None:
+            allowed[self.catalogue.product_rows(query.item)] = False
+        base = self._base_rows(query, timeout)
+        needed = query.offset + query.limit + 1
+        if query.rerank == "compatibility":
+            ranked, used = self._goes_with(query, base, allowed), EXACT
+        else:
+            ranked, used = self._similar(query, base, allowed, needed)
+        rows, scores = ranked
+        if query.one_per_product:
+            first = np.unique(self.catalogue.products[rows], return_index=True)[1]
+            first.sort()
+            rows, scores = rows[first], scores[first]
+        part = slice(query.offset, query.offset + query.limit)
+        results = [
+            Result(
+                rank=query.offset + i + 1,
+                score=round(float(score), 4),
+                item=self.catalogue.describe(str(self.catalogue.gallery["item_id"].iloc[row])),
+                matched=self.catalogue.matched(int(row), wanted),
+            )
+            for i, (row, score) in enumerate(zip(rows[part], scores[part], strict=True))
+        ]
+        return Answer(
+            results=results,
+            total=total,
+            has_more=len(rows) > query.offset + query.limit and query.offset + query.limit < MAX_RESULTS,
+            wanted=wanted,
+            facets=self.catalogue.facets(query.filters),
+            model=query.model,
+            rerank=query.rerank,
+            index=used,
+        )
+
+    def _check(self, query: Query) -> None:
+        given = [name for name in ("text", "image", "item", "vector") if getattr(query, name) is not None]
+        if not given or set(given) - {"text"} == {"image", "item"} or ("vector" in given and len(given) > 1):
+            got = " and ".join(given) or "nothing"
+            raise BadQuery(f"give a text, a picture or an item (a text beside either), or a vector; got {got}")
+        if query.model not in self._embedded:
+            raise BadQuery(f"no model '{query.model}' is loaded; there are {', '.join(self.models)}")
+        if query.rerank not in self.reranks:
+            raise BadQuery(f"no re-ranking '{query.rerank}' is loaded; there are {', '.join(self.reranks)}")
+        if query.rerank == "compatibility" and not {"image", "item"} & set(given):
+            raise BadQuery("what goes with something needs a picture or an item, not a text or a vector")
+        if query.index is not None and query.index not in self.indexes:
+            raise BadQuery(f"no index '{query.index}' is loaded; there are {', '.join(self.indexes)}")
+        if query.vector is not None:
+            dim = self.dim(query.model)
+            norm = float(np.linalg.norm(query.vector.astype(np.float64))) if query.vector.shape == (dim,) else 0.0
+            if query.vector.shape != (dim,) or not np.isfinite(norm) or norm == 0.0:
+                raise BadQuery(
+                    f"vector: expected {dim} finite numbers that are not all zero, got shape {query.vector.shape}"
+                )
+
+    def _wanted(self, query: Query) -> dict[str, str | None]:
+        wanted: dict[str, str | None] = {}
+        if query.item is not None:
+            known = self.catalogue.describe(query.item)
+            wanted = {name: known[name] for name in self.catalogue.facet_names if known[name] is not None}
+        if query.text is not None:
+            wanted |= self.catalogue.wishes(query.text)
+        return wanted
+
+    def _base_rows(self, query: Query, timeout: float) -> dict[str, FloatArray]:
+        """The backbone's rows of the query's picture and text, each (1, dim)."""
+        rows = {}
+        if query.image is not None:
+            rows["image"] = self.encoder.image(query.image, timeout=timeout)[None]
+        if query.item is not None:
+            side, row = self.catalogue.place(query.item)
+            rows["image"] = np.array(getattr(self._embedded["baseline"], side).images[row])[None]
+        if query.text is not None:
+            rows["text"] = self.encoder.text(query.text, timeout=timeout)[None]
+        return rows
+
+    def _query_row(self, query: Query, base: Mapping[str, FloatArray], model: Model) -> FloatArray:
+        """(1, dim) float32 unit row of the query as a model sees it."""
+        if query.vector is not None:
+            vector = query.vector.astype(np.float64)
+            return (vector / np.linalg.norm(vector)).astype(np.float32)[None]
+        rows = dict(base)
+        if model == "protocol" and self._heads is not None:
+            if "image" in rows:
+                rows["image"] = self._heads.encode_image_numpy(rows["image"])
+            if "text" in rows:
+                rows["text"] = self._heads.encode_text_numpy(rows["text"])
+        if len(rows) == 1:
+            return next(iter(rows.values()))
+        weight = query.image_weight
+        if weight is None:
+            learnt = self._embedded[model].image_weight
+            weight = 0.5 if learnt is None else learnt
+        fused = weight * rows["image"].astype(np.float64) + (1.0 - weight) * rows["text"].astype(np.float64)
+        length = float(np.linalg.norm(fused))
+        return (fused / length).astype(np.float32) if length > 1e-6 else rows["image"]
+
+    def _similar(
+        self, query: Query, base: Mapping[str, FloatArray], allowed: BoolArray, needed: int
+    ) -> tuple[tuple[IntArray, FloatArray], str]:
+        row = self._query_row(query, base, query.model)
+        k = RERANKED if query.rerank != "none" else needed
+        while True:
+            top, used = self._top(query, row, allowed, min(k, len(self.catalogue)))
+            rows = top.rows[0][top.rows[0] >= 0]
+            enough = not query.one_per_product or len(np.unique(self.catalogue.products[rows])) >= needed
+            if enough or len(rows) < k:
+                break
+            k *= 2
+        scores = top.scores[0][: len(rows)]
+        if query.rerank != "none":
+            own = self._query_row(query, base, "protocol")
+            scores = pair_scores(own, self._embedded["protocol"].catalog.images, rows[None])[0]
+            order = np.lexsort((rows, -scores))
+            rows, scores = rows[order], scores[order]
+        return (rows, scores), used
+
+    def _top(self, query: Query, row: FloatArray, allowed: BoolArray, k: int) -> tuple[TopK, str]:
+        kind = query.index or self._default_index
+        mask = None if allowed.all() else allowed
+        if kind != EXACT and query.model == self._index_model:
+            return self._indexes[kind].search(row, k=k, allowed=mask), kind
+        gallery = self._embedded[query.model].catalog.images
+        masks = None if mask is None else {"allowed": mask}
+        found = exact_top_k(row, gallery, k=k, masks=masks)
+        return next(iter(found.values())), EXACT
+
+    def _goes_with(
+        self, query: Query, base: Mapping[str, FloatArray], allowed: BoolArray
+    ) -> tuple[IntArray, FloatArray]:
+        if self._compatibility is None:
+            raise BadQuery("no compatibility head is loaded")
+        gallery, encode = self._compatibility
+        codes = self.catalogue.codes("category")
+        if query.item is not None:
+            category = self.catalogue.describe(query.item)["category"]
+            own = -1 if category is None else self.catalogue.code("category", category)
+        else:
+            near = exact_top_k(base["image"], self._embedded["baseline"].catalog.images, k=CATEGORY_VOTES)["all"]
+            votes = codes[near.rows[0][near.rows[0] >= 0]]
+            own = int(np.bincount(votes[votes >= 0]).argmax()) if (votes >= 0).any() else -1
+        mask = allowed & (codes != own) if own >= 0 else allowed
+        k = min(MAX_RESULTS * 4, len(self.catalogue))
+        top = next(iter(exact_top_k(encode(base["image"]), gallery, k=k, masks={"allowed": mask}).values()))
+        rows = top.rows[0][top.rows[0] >= 0]
+        return rows, top.scores[0][: len(rows)]
+
+
+def answer_dict(answer: Answer) -> dict[str, Any]:
+    """An answer as plain values, for JSON."""
+    return {
+        "results": [{"rank": r.rank, "score": r.score, **r.item, "matched": list(r.matched)} for r in answer.results],
+        "total": answer.total,
+        "has_more": answer.has_more,
+        "wanted": dict(answer.wanted),
+        "facets": {
+            name: [{"value": facet.value, "count": facet.count} for facet in values]
+            for name, values in answer.facets.items()
+        },
+        "model": answer.model,
+        "rerank": answer.rerank,
+        "index": answer.index,
+    }
