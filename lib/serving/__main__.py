@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lib.errors import ConfigError, PipelineError
+from lib.serving.guards import Guard
 from lib.serving.opening import Places, open_searcher
 
 KEY_VARIABLE = "FASHION_SEARCH_API_KEY"
@@ -58,23 +59,27 @@ def serve(args: argparse.Namespace) -> int:
     key = os.environ.get(KEY_VARIABLE) or None
     if not _is_loopback(args.host) and key is None:
         raise ConfigError(f"--host {args.host} is reachable by others: set {KEY_VARIABLE}, or serve on 127.0.0.1")
-    import uvicorn
-
     from lib.serving.app import create_app
     from lib.stage import pin_threads
 
     pin_threads(args.threads)
     places = Places.under(args.root)
-    app = create_app(lambda: open_searcher(places), api_key=key)
+    listen(create_app(lambda: open_searcher(places), api_key=key), host=args.host, port=args.port)
+    return 0
+
+
+def listen(app: Guard, *, host: str, port: int) -> None:
+    """Serve an application until SIGTERM or SIGINT."""
+    import uvicorn
+
     uvicorn.run(
         app,
-        host=args.host,
-        port=args.port,
+        host=host,
+        port=port,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         h11_max_incomplete_event_size=16 * 1024,
     )
-    return 0
 
 
 def search(args: argparse.Namespace) -> int:

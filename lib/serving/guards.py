@@ -116,18 +116,21 @@ class Guard:
         if int(length) > limit:
             await _say(send, 413, too_large, [(b"connection", b"close")])
             return
-        taken, begun = 0, False
+        taken, begun, exceeded = 0, False, False
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal taken, exceeded
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > limit:
+                exceeded = True
                 raise _TooLarge
             return message
 
         async def watched(message: Message) -> None:
             nonlocal begun
+            if exceeded and not begun:  # what reads the body makes "cannot be parsed" of any error
+                raise _TooLarge
             begun = True
             await send(message)
 
