@@ -63,9 +63,16 @@ class ServedCatalogue:
         self._rows = {item_id: row for row, item_id in enumerate(self.gallery["item_id"])}
         self._other_rows = {item_id: row for row, item_id in enumerate(self._others["item_id"])}
         self.products, _ = pd.factorize(self.gallery["product_id"])
+        shown = {"item_id": "item_id", "product_id": "product_id", "caption": "caption", **FACETS}
+        # plain arrays: pandas takes longer to look up one row than a search does
+        self._shown = {
+            side: {name: meta[column].to_numpy(dtype=object) for name, column in shown.items()}
+            for side, meta in (("catalog", self.gallery), ("queries", self._others))
+        }
         coded = {name: pd.factorize(self.gallery[column], sort=True) for name, column in FACETS.items()}
         self._codes: dict[str, IntArray] = {name: codes.astype(np.int64) for name, (codes, _) in coded.items()}
         self._values: dict[str, list[str]] = {name: [str(v) for v in values] for name, (_, values) in coded.items()}
+        self._all_facets: dict[str, list[FacetValue]] = {}  # without filters; most answers need just these
         self._picture = lru_cache(maxsize=PICTURES_KEPT)(lambda item_id: read_images(processed, [item_id])[item_id])
 
     def __len__(self) -> int:
@@ -98,15 +105,16 @@ class ServedCatalogue:
 
     def describe(self, item_id: str) -> dict[str, str | None]:
         """What is known of an item, facets by name."""
-        side, row = self.place(item_id)
-        meta = (self.gallery if side == "catalog" else self._others).iloc[row]
-        known = {name: meta[column] for name, column in FACETS.items()}
-        return {"item_id": item_id, "product_id": meta["product_id"], "caption": meta["caption"], **known}
+        return self._row(*self.place(item_id))
+
+    def describe_row(self, row: int) -> dict[str, str | None]:
+        """What is known of the item in a gallery row; as `describe`."""
+        return self._row("catalog", row)
 
     def product_rows(self, item_id: str) -> IntArray:
         """Gallery rows of an item's own product."""
         product_id = self.describe(item_id)["product_id"]
-        return np.flatnonzero((self.gallery["product_id"] == product_id).to_numpy())
+        return np.flatnonzero(self._shown["catalog"]["product_id"] == product_id)
 
     def picture(self, item_id: str) -> bytes:
         """An item's encoded picture; the last `PICTURES_KEPT` stay in memory."""
@@ -126,12 +134,16 @@ class ServedCatalogue:
 
     def facets(self, filters: Mapping[str, Sequence[str]]) -> dict[str, list[FacetValue]]:
         """Values of every facet with their number of items under the other facets' filters, most frequent first."""
+        if not filters and self._all_facets:
+            return self._all_facets
         counted = {}
         for name, codes in self._codes.items():
             others = self.allowed({other: values for other, values in filters.items() if other != name})
             counts = np.bincount(codes[others & (codes >= 0)], minlength=len(self._values[name]))
             found = [FacetValue(value, int(n)) for value, n in zip(self._values[name], counts, strict=True)]
             counted[name] = sorted(found, key=lambda facet: (-facet.count, facet.value))
+        if not filters:
+            self._all_facets = counted
         return counted
 
     def wishes(self, text: str) -> dict[str, str]:
@@ -152,8 +164,11 @@ class ServedCatalogue:
 
     def matched(self, row: int, wanted: Mapping[str, str | None]) -> list[str]:
         """Facets in which a gallery row bears what is wanted."""
-        item = self.gallery.iloc[row]
-        return [name for name, value in wanted.items() if value is not None and item[FACETS[name]] == value]
+        item = self._shown["catalog"]
+        return [name for name, value in wanted.items() if value is not None and item[name][row] == value]
+
+    def _row(self, side: str, row: int) -> dict[str, str | None]:
+        return {name: values[row] for name, values in self._shown[side].items()}
 
     def _bearing(self, name: str, values: Sequence[str]) -> BoolArray:
         if name not in self._codes:

@@ -199,7 +199,7 @@ class Searcher:
             Result(
                 rank=query.offset + i + 1,
                 score=round(float(score), 4),
-                item=self.catalogue.describe(str(self.catalogue.gallery["item_id"].iloc[row])),
+                item=self.catalogue.describe_row(int(row)),
                 matched=self.catalogue.matched(int(row), wanted),
             )
             for i, (row, score) in enumerate(zip(rows[part], scores[part], strict=True))
