@@ -219,10 +219,10 @@ def _add_items(app: FastAPI, loading: Loading) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    for path, name in (("/", "index.html"), ("/page.css", "page.css"), ("/page.js", "page.js")):
-        file = PAGE / name
+    for page_file in sorted(PAGE.iterdir()):
+        path = "/" if page_file.name == "index.html" else f"/{page_file.name}"
 
-        def serve(file: Path = file) -> FileResponse:
+        def serve(file: Path = page_file) -> FileResponse:
             return FileResponse(file, headers={"Cache-Control": "no-cache"})
 
         app.get(path, include_in_schema=False)(serve)

@@ -14,12 +14,14 @@
   }
   if (window.injected) tell("a text of the catalogue ran as a script");
   for (const script of document.scripts) {
-    if (script.src) tell("a script from elsewhere", script);
+    const own = location.protocol === "http:" && script.src.startsWith(location.origin + "/");
+    if (script.src && !own) tell("a script from elsewhere", script);
   }
   all("*").forEach((n) => n.getAttributeNames().filter((a) => a.startsWith("on")).forEach(() => tell("a handler", n)));
 
   all("img").forEach((n) => {
-    if (!n.complete || !n.naturalWidth) tell("a picture that does not decode", n);
+    const waits = n.loading === "lazy" && !seen(n);
+    if (!waits && (!n.complete || !n.naturalWidth)) tell("a picture that does not decode", n);
     if (!n.alt.trim()) tell("a picture without alt", n);
   });
   all("canvas").forEach((n) => { if (!n.getAttribute("aria-label")) tell("a canvas without a name", n); });
