@@ -89,7 +89,7 @@ def test_one_flipped_bit_stops_a_run_that_would_be_resumed(stages: StageServer, 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_checkpoint_without_a_manifest_is_one_message(whole: Path, tmp_path: Path) -> None:
-    """As a killed run leaves it. Whatever the unpickler makes of a flipped bit, it is damage, or has changed nothing."""
+    """As a killed run leaves it. Whatever the unpickler makes of a flipped bit: damage, or nothing has changed."""
     path = tmp_path / "epoch_01.pt"
     before = (whole / "artifacts/protocol/checkpoints/epoch_01.pt").read_bytes()
     path.write_bytes(before)
