@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lib.artifacts import write_manifest
+from lib.atomic import replacing_folder
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
-from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.shards import SplitWriter
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.embed import Embedded, embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache

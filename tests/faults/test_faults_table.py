@@ -35,5 +35,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_every_test_of_this_folder_is_named() -> None:
-    made = {f"faults/{file.name}::{name}" for file in sorted(HERE.glob("test_fault_*.py")) for name in functions_of(file)}
+    made = {
+        f"faults/{file.name}::{name}" for file in sorted(HERE.glob("test_fault_*.py")) for name in functions_of(file)
+    }
     assert made - NAMED == set()

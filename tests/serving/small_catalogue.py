@@ -13,9 +13,10 @@ import pandas as pd
 from PIL import Image
 
 from lib.artifacts import write_manifest
+from lib.atomic import replacing_folder
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
-from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.shards import SplitWriter
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.serving.catalogue import ServedCatalogue
 from lib.serving.query_encoder import QueueFull

@@ -16,9 +16,10 @@ import uvicorn
 from PIL import Image
 
 from lib.artifacts import FloatArray, write_manifest
+from lib.atomic import replacing_folder
 from lib.catalog.captions import compose_caption
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
-from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.shards import SplitWriter
 from lib.embeddings import load_embedding_set, save_embedding_set
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.embed import embed_catalog
