@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def save_backbone(folder: Path, model: torch.nn.Module, *, model_config: dict[st
         names = [CONFIG, WEIGHTS]
         if "hf_tokenizer_name" in model_config.get("text_cfg", {}):
             names += _save_tokenizer(fresh, model_config)
-        fingerprint = _fingerprint(fresh, names)
+        fingerprint = _fingerprint({name: file_sha256(fresh / name) for name in names})
         dim = int(model_config["embed_dim"])
         write_manifest(fresh, names, facts={"fingerprint": fingerprint, "dim": dim, "source": source})
     return fingerprint
@@ -170,6 +171,12 @@ def load_backbone(folder: Path) -> Backbone:
         IntegrityError: a file is missing or damaged.
     """
     manifest = read_manifest(folder)
+    fingerprint = _fingerprint({name: entry["sha256"] for name, entry in manifest["files"].items()})
+    if fingerprint != manifest["fingerprint"]:  # embeddings are kept under it
+        raise IntegrityError(
+            f"{folder}: expected fingerprint {fingerprint[:12]} of its files, got {manifest['fingerprint'][:12]}; "
+            "run `dvc repro -f prepare_backbone`"
+        )
     name = f"local-dir:{folder}"
     model = open_clip.create_model(name, require_pretrained=True)
     model.eval()
@@ -178,7 +185,7 @@ def load_backbone(folder: Path) -> Backbone:
     preprocess = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
     )
-    return Backbone(model, preprocess, open_clip.get_tokenizer(name), str(manifest["fingerprint"]))
+    return Backbone(model, preprocess, open_clip.get_tokenizer(name), fingerprint)
 
 
 def _save_tokenizer(folder: Path, model_config: dict[str, Any]) -> list[str]:
@@ -192,6 +199,6 @@ def _save_tokenizer(folder: Path, model_config: dict[str, Any]) -> list[str]:
     return sorted({path.name for path in folder.iterdir()} - before)
 
 
-def _fingerprint(folder: Path, names: list[str]) -> str:
-    parts = {name: file_sha256(folder / name) for name in sorted(names)}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _fingerprint(checksums: Mapping[str, str]) -> str:
+    """Of the files' checksums by name."""
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()

@@ -101,7 +101,8 @@ class Encoder:
 
 def _unit_rows(rows: FloatArray) -> FloatArray:
     wide = rows.astype(np.float64)
-    unit: FloatArray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a zero row becomes NaN, which nobody keeps or saves
+        unit: FloatArray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
 

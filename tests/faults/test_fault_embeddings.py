@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,12 +55,12 @@ def readable(ended: Ended, code: int = 4) -> str:
 
 
 def spoilt(change: str) -> tuple[str, Callable[[torch.Tensor], torch.Tensor], str]:
-    """A weight of the backbone, what happens to it, and the file in which it shows."""
+    """A weight of the backbone, what happens to it, and what the message speaks of."""
     images, texts = "visual.trunk.head.weight", "text_projection"
     return {
-        "NaN": (images, lambda w: torch.full_like(w, torch.nan), "catalog_img.npy"),
-        "infinity": (images, lambda w: torch.full_like(w, torch.inf), "catalog_img.npy"),
-        "zero": (texts, torch.zeros_like, "catalog_txt.npy"),
+        "NaN": (images, lambda w: torch.full_like(w, torch.nan), "the image of item 'S"),
+        "infinity": (images, lambda w: torch.full_like(w, torch.inf), "the image of item 'S"),
+        "zero": (texts, torch.zeros_like, "the text"),
     }[change]
 
 
@@ -66,15 +68,22 @@ def spoilt(change: str) -> tuple[str, Callable[[torch.Tensor], torch.Tensor], st
 def test_a_backbone_that_gives_no_unit_rows_changes_nothing(
     stages: StageServer, whole: Path, tmp_path: Path, change: str
 ) -> None:
-    weight, spoil, file = spoilt(change)
+    weight, spoil, place = spoilt(change)
     backbone = Path(shutil.copytree(whole / "artifacts/backbone", tmp_path / "backbone"))
     weights = load_file(backbone / WEIGHTS)
     save_file({**weights, weight: spoil(weights[weight])}, backbone / WEIGHTS, metadata={"format": "pt"})
     with_new_manifest(backbone)
-    before = stamps(whole / BASELINE)
     words = ["embed_catalog", "--processed", "data/processed/hf", "--backbone", str(backbone), "--out", BASELINE]
     said = readable(stages.run(whole, words))
-    assert f"{BASELINE}/{file}: row 0 has length nan, expected 1" in said
+    assert "backbone: expected fingerprint" in said, "embeddings that are kept are not those of other weights"
+    facts = open_manifest(backbone / MANIFEST)
+    checksums = {name: entry["sha256"] for name, entry in facts.pop("files").items()}
+    named = hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
+    write_manifest(backbone, checksums, facts=facts | {"fingerprint": named})
+    before = stamps(whole / BASELINE)
+    said = readable(stages.run(whole, words))
+    assert f"the embedding of {place}" in said and "is not finite or not of length 1" in said
+    assert "Warning" not in said
     assert stamps(whole / BASELINE) == before
 
 

@@ -19,10 +19,10 @@ SECTIONS = list(Params.model_fields)
 FREE = ("train.loss.attribute_weights", "scoreboard.classes", "train.loss.kind_weights")
 """Mappings whose keys are data."""
 STAGE = {
-    "runtime": "build_groups", "sample": "make_sample", "data": "process_data", "audit": "grounding_audit",
-    "backbone": "prepare_backbone", "embed": "embed_catalog", "evaluate": "evaluate", "groups": "build_groups",
-    "mine": "mine_hard_negatives", "pairs": "build_pairs", "train": "train_protocol", "scoreboard": "scoreboard",
-    "embedding_map": "embedding_map",
+    "runtime": "build_groups", "sample": "make_sample", "data": "process_data", "download": "process_data",
+    "audit": "grounding_audit", "backbone": "prepare_backbone", "embed": "embed_catalog", "evaluate": "evaluate",
+    "groups": "build_groups", "mine": "mine_hard_negatives", "pairs": "build_pairs", "train": "train_protocol",
+    "scoreboard": "scoreboard", "embedding_map": "embedding_map",
 }  # fmt: skip
 
 

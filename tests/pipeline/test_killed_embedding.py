@@ -16,7 +16,7 @@ from workspace import Workspace
 
 AGAIN = ("--single-item", "--force", "--no-run-cache", "embed_catalog")
 """Else dvc would bring back the files that it knows from before the kill."""
-LOCK = ".cache/locks/embed_catalog-artifacts_retrieval_baseline.lock"
+LOCKS = ".cache/locks/embed_catalog-*.lock"
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def _kill_while_embedding(workspace: Workspace, victim: str, *, after_chunks: in
         assert dvc.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
         time.sleep(0.002)
     time.sleep(seconds)
-    stage = int((workspace.folder / LOCK).read_text())
+    (lock,) = workspace.folder.glob(LOCKS)
+    stage = int(lock.read_text())
     if victim in ("stage", "both"):
         os.kill(stage, signal.SIGKILL)
     if victim in ("dvc", "both"):

@@ -87,7 +87,9 @@ def test_a_colleague_pulls_and_nothing_has_to_run(shared: Shared, theirs: Worksp
     check_complete(shared.mine, theirs)
 
 
-@pytest.mark.parametrize(("name", "maker"), [(PAIRS, "build_pairs"), (IMAGES, "embed_catalog")])
+@pytest.mark.parametrize(
+    ("name", "maker"), [(PAIRS, "build_pairs"), pytest.param(IMAGES, "embed_catalog", marks=pytest.mark.slow)]
+)
 def test_a_file_that_the_remote_has_lost_is_named_and_can_be_built(
     shared: Shared, theirs: Workspace, name: str, maker: str
 ) -> None:
@@ -138,7 +140,7 @@ def test_raw_data_of_ones_own_goes_the_same_way(shared: Shared, tmp_path: Path) 
     draw_sample(mine.folder / "data/raw/mine", n_products=2, image_size=32, seed=3, workers=1)
     mine.dvc("add", "data/raw/mine")
     mine.change_params({"data": {"raw_dir": "data/raw/mine"}})
-    git(mine.folder, "add", "data/raw/mine.dvc", "params.yaml", "dvc.lock")
+    git(mine.folder, "add", "data/raw/mine.dvc", "data/raw/.gitignore", "params.yaml", "dvc.lock")
     git(mine.folder, "commit", "-qm", "own data")
     assert git(mine.folder, "status", "--porcelain") == ""
     mine.dvc("push")
