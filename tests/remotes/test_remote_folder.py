@@ -18,6 +18,7 @@ from lib.catalog.sample import draw_sample
 
 PAIRS = "artifacts/supervision/pairs.parquet"
 IMAGES = "artifacts/retrieval/baseline/queries_img.npy"
+LEARNT = "artifacts/retrieval/protocol/queries_img.npy"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Shared:
     def without(self, name: str) -> Iterator[None]:
         stored = self.stored(name)
         aside = stored.rename(self.remote / "aside")
-        yield
-        aside.rename(stored)
+        try:
+            yield
+        finally:
+            aside.rename(stored)
 
     @contextmanager
     def damaged(self, name: str) -> Iterator[None]:
@@ -87,9 +90,7 @@ def test_a_colleague_pulls_and_nothing_has_to_run(shared: Shared, theirs: Worksp
     check_complete(shared.mine, theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "maker"), [(PAIRS, "build_pairs"), pytest.param(IMAGES, "embed_catalog", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "maker"), [(PAIRS, "build_pairs"), (IMAGES, "embed_catalog")])
 def test_a_file_that_the_remote_has_lost_is_named_and_can_be_built(
     shared: Shared, theirs: Workspace, name: str, maker: str
 ) -> None:
@@ -98,8 +99,12 @@ def test_a_file_that_the_remote_has_lost_is_named_and_can_be_built(
         said = theirs.dvc("pull", check=False)
         assert "ERROR: failed to pull data from the cloud" in said and "Traceback" not in said
         assert digest in said or digest[2:] in said or object_name(digest) in said or name in said
+        # a hole in a folder keeps `dvc pull` from checking out anything at all
+        theirs.dvc("checkout", check=False)
         ran = theirs.repro()
-    assert ran == [maker], "what was pulled is not built again"
+    # a tiny model that learnt nothing has the same file, which DVC takes from the maker or has built again
+    same = {"embed_protocol"} if md5(shared.mine.folder / LEARNT) == digest else set()
+    assert ran[0] == maker and set(ran[1:]) <= same, "what was pulled is not built again"
     check_complete(shared.mine, theirs)
 
 
@@ -157,5 +162,5 @@ def test_readme_names_what_these_tests_type() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme.split("## Sharing data and models")[1].split("\n## ")[0]
     typed = ("dvc remote add -d storage", "dvc push", "dvc pull", "storage verify true", "storage endpointurl")
-    for words in (*typed, "dvc add data/raw/mine", "git add data/raw/mine.dvc params.yaml dvc.lock"):
+    for words in (*typed, "dvc add data/raw/mine", "git add data/raw/mine.dvc data/raw/.gitignore params.yaml"):
         assert words in section, words
