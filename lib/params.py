@@ -21,6 +21,7 @@ from lib.errors import ConfigError
 from lib.recipe_sections import (
     Boost,
     Cap,
+    Compatibility,
     Groups,
     Head,
     Loss,
@@ -68,6 +69,7 @@ __all__ = [
     "Cap",
     "ClassRow",
     "Columns",
+    "Compatibility",
     "Data",
     "Download",
     "Embed",
@@ -112,6 +114,7 @@ class Params(Section):
     mine: Mine
     pairs: Pairs
     train: Train
+    compatibility: Compatibility
     scoreboard: Scoreboard
     embedding_map: EmbeddingMap
 

@@ -1,4 +1,4 @@
-"""Sections of `params.yaml` that make up the recipe: supervision and training of the protocol model."""
+"""Sections of `params.yaml` that make up the recipe: supervision, and training of what reads the embeddings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.sections import Attribute, Fraction, PairKind, Positive, Section
+from lib.sections import Attribute, Bootstrap, Fraction, PairKind, Positive, Section
 
 
 class Groups(Section):
@@ -130,3 +130,32 @@ class Train(Section):
     loss: Loss
     sampler: Sampler
     validation: Validation
+
+
+class Compatibility(Section):
+    """The compatibility head: what goes with what."""
+
+    pairs: str
+    max_bad_fraction: Fraction
+    inputs: Literal["embeddings", "images"]
+    augment: Literal["none", "crops"]
+    views: Literal["product", "item"]
+    loss: Literal["triplet", "infonce"]
+    margin: Annotated[float, Field(gt=0, le=2)]
+    temperature: Annotated[float, Field(gt=0)]
+    neg_pool_ratio: Annotated[float, Field(gt=0, le=64)]
+    head_out_dim: Positive
+    hidden: Annotated[int, Field(ge=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    lr_head: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch_size: Positive
+    epochs: Positive
+    seed: int
+    bootstrap: Bootstrap
+
+    @model_validator(mode="after")
+    def _images_are_augmented(self) -> Compatibility:
+        if self.augment != "none" and self.inputs != "images":
+            raise ValueError(f"augment: {self.augment} changes images; it needs inputs: images")
+        return self

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, main, markdown
@@ -50,3 +51,20 @@ def test_reweighing_the_fixed_dimensions() -> None:
 def test_seeds_name_wrong_arguments_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", "x"]) == 2
     assert "the sample draws its own catalogue" in capsys.readouterr().err
+
+
+def test_the_table_of_the_compatibility_head_means_over_seeds() -> None:
+    def run(auc: float) -> dict[str, dict[str, float]]:
+        figures = {
+            "auc": auc,
+            "baseline_auc": 0.5,
+            "within_categories_auc": auc,
+            "within_categories_baseline_auc": 0.4,
+        }
+        gain = {"delta": auc - 0.5, "delta_low": auc - 0.6, "delta_high": auc - 0.4}
+        return {"validation": figures, "test": figures | gain}
+
+    lines = compatibility_table({"the recipe": [run(0.7), run(0.8), run(0.9)]}).splitlines()
+    assert lines[-2].startswith("| the embeddings | 0.500 | 0.500 | 0.400 |")
+    assert lines[-1].startswith("| the recipe | 0.800 | 0.800 | 0.800 | +0.200 [+0.100, +0.300] | +0.300 ")
+    assert len({line.count("|") for line in lines[-4:]}) == 1

@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
     "mine": {"max_anchors": 60, "depth": 30},
     "pairs": {"n_pairs": 400},
     "train": {"epochs": 2, "head": {"hidden": 16}, "validation": {"gallery": 100, "queries": 40}},
+    "compatibility": {"epochs": 2, "hidden": 16, "bootstrap": {"resamples": 100}},
     "scoreboard": {"bootstrap": {"resamples": 100}, "changes_shown": 2},
     "embedding_map": {"items": 60},
 }

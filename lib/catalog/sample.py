@@ -7,7 +7,7 @@ import io
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,14 @@ from tqdm import tqdm
 
 from lib.atomic import replacing_folder
 from lib.catalog.drawing.cut import make_cut
+from lib.catalog.drawing.outfits import Garment, Outfit, draw_outfits
 from lib.catalog.drawing.plan import Product, plan_product
 from lib.catalog.drawing.scene import draw_view, make_staging
 from lib.catalog.drawing.wording import write_texts
 
 CATALOGUE_FIELDS = ("id", "image", "gender", "category", "subcategory", "color", "title", "description")
 TRUTH_FIELDS = ("id", "product", "category", "material", "pattern", "neckline", "sleeve", "color", "view")
+PAIRS_PER_PRODUCT = 8
 
 Row = dict[str, str]
 Rows = list[tuple[Row, Row]]
@@ -31,7 +33,7 @@ Rows = list[tuple[Row, Row]]
 
 # Each product has one independent stream of chance per purpose, so that a change to the texts of the sample
 # leaves its pictures alone, and the other way round.
-_CUT, _STAGING, _TEXT, _VIEW = 1, 2, 3, 4
+_CUT, _STAGING, _TEXT, _VIEW, _OUTFITS = 1, 2, 3, 4, 5  # outfits are of no product: theirs is number 0's
 _CHUNK = 8
 
 
@@ -85,7 +87,25 @@ def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> R
     return rows
 
 
-def _write(path: Path, fields: tuple[str, ...], rows: list[Row]) -> None:
+def _outfits(rows: list[tuple[Row, Row]], *, n_pairs: int, seed: int) -> list[Outfit]:
+    """Pairs of items that go together or do not, by their true attributes."""
+    garments = [
+        Garment(
+            item_id=truth["id"],
+            product=truth["product"],
+            gender=row["gender"],
+            category=truth["category"],
+            material=truth["material"],
+            pattern=truth["pattern"],
+            sleeve=truth["sleeve"],
+            colour=truth["color"],
+        )
+        for row, truth in rows
+    ]
+    return draw_outfits(garments, n_pairs=n_pairs, rng=_stream(seed, 0, _OUTFITS))
+
+
+def _write(path: Path, fields: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
@@ -93,12 +113,13 @@ def _write(path: Path, fields: tuple[str, ...], rows: list[Row]) -> None:
 
 
 def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, workers: int) -> dict[str, Any]:
-    """Draw the sample catalogue into out/catalogue.csv, out/truth.csv and out/images/<item id>.jpg.
+    """Draw the sample catalogue into out/catalogue.csv, outfits.csv, truth.csv and images/<item id>.jpg.
 
     The folder is replaced as a whole; a run that fails leaves the old one.
     Pictures are image_size x image_size pixels. The files are byte-identical for equal (n_products, image_size,
-    seed), whatever the number of worker processes; a larger n_products only adds products after the others.
-    catalogue.csv is what a shop would hand over; truth.csv holds the true attributes and is meant for tests.
+    seed), whatever the number of worker processes; a larger n_products only adds products after the others, but
+    draws other outfits. catalogue.csv is what a shop would hand over, outfits.csv what its stylist says of pairs of
+    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests.
 
     Returns n_products, n_items and, per attribute, how many products have each value.
     Raises ValueError when n_products is negative or image_size is below 16, BusyError when the disk is full.
@@ -115,6 +136,8 @@ def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, worke
         rows = [pair for product in drawn for pair in product]
         _write(folder / "catalogue.csv", CATALOGUE_FIELDS, [row for row, _ in rows])
         _write(folder / "truth.csv", TRUTH_FIELDS, [truth for _, truth in rows])
+        outfits = _outfits(rows, n_pairs=PAIRS_PER_PRODUCT * n_products, seed=seed)
+        _write(folder / "outfits.csv", Outfit._fields, [pair._asdict() for pair in outfits])
         os.sync()  # once: a flush per photo takes longer than drawing it
     firsts = [product[0][1] for product in drawn]
     statistics: dict[str, Any] = {"n_products": n_products, "n_items": len(rows)}

@@ -55,6 +55,13 @@ def planned() -> list[Product]:
     return [plan_product(5, number) for number in range(PLANNED)]
 
 
+def test_outfits_name_items_of_the_catalogue(sample: Path) -> None:
+    outfits = _table(sample / "outfits.csv")
+    ids = {row["id"] for row in _table(sample / "catalogue.csv")}
+    assert list(outfits[0]) == ["a_id", "b_id", "label"] and {row["label"] for row in outfits} == {"0", "1"}
+    assert {row[name] for row in outfits for name in ("a_id", "b_id")} <= ids
+
+
 def _picture(product: Product, view: str = "front", size: int = 48, seed: int = 0) -> np.ndarray:
     cut = make_cut(np.random.default_rng([seed, 1]), product)
     staging = make_staging(np.random.default_rng([seed, 2]), product)

@@ -40,6 +40,7 @@ def own_table(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
                 "metadata": "products.csv",
                 "image_root": "photos",
             },
+            "compatibility": {"pairs": ""},
         }
     )
     workspace.set_param(

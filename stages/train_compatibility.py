@@ -1,0 +1,60 @@
+"""Train the compatibility head on labelled pairs of items, and say how well it tells held-out ones apart."""
+
+import argparse
+
+import pandas as pd
+
+from lib import stage
+from lib.artifacts import write_bytes, write_json
+from lib.catalog.item_pairs import read_item_pairs
+from lib.embeddings import EmbeddingSet, load_embedding_set
+from lib.evaluation.compatibility import held_out_pairs, measure_head, summary
+from lib.params import Params
+from lib.report.pair_picture import plot_pair_scores
+from lib.training.compatibility_training import Embed, cached_rows, train_compatibility, train_nothing
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    stage.pin_threads(params.runtime.threads)
+    recipe = params.compatibility
+    if recipe.pairs:
+        embedded = load_embedding_set(args.embeddings)
+        embed = cached_rows(embedded) if recipe.inputs == "embeddings" else image_rows(args, params, embedded)
+        items = pd.concat([embedded.catalog.meta, embedded.queries.meta], ignore_index=True)
+        pairs = read_item_pairs(args.raw / recipe.pairs, items, max_bad_fraction=recipe.max_bad_fraction)
+        held_out = {split: held_out_pairs(pairs.of_split(split), items, embed) for split in ("validation", "test")}
+        head = train_compatibility(
+            pairs.of_split("train"),
+            embedded.catalog.meta,
+            embed=embed,
+            backbone=embedded.fingerprint,
+            params=recipe,
+            validate=held_out["validation"].auc,
+            out=args.out,
+        )
+        figures, shown = measure_head(held_out, head, bootstrap=recipe.bootstrap)
+        report = pairs.report
+    else:
+        report = train_nothing(args.out, "compatibility.pairs names no table of pairs")
+        figures, shown = report, {}
+    write_json(args.out / "metrics.json", figures)
+    write_json(args.out / "pairs_report.json", report)
+    write_bytes(args.out / "histogram.png", plot_pair_scores(shown, figures))
+    return summary(report, figures)
+
+
+def image_rows(args: argparse.Namespace, params: Params, embedded: EmbeddingSet) -> Embed:
+    from lib.encoding.item_images import open_image_rows  # seconds for which cached embeddings need not wait
+
+    return open_image_rows(
+        args.processed,
+        args.backbone,
+        batch_size=params.embed.batch_size,
+        fingerprint=embedded.fingerprint,
+        augment=params.compatibility.augment,
+        seed=params.compatibility.seed,
+    )
+
+
+if __name__ == "__main__":
+    stage.main(run, name="train_compatibility", paths=("--raw", "--processed", "--backbone", "--embeddings", "--out"))
