@@ -65,6 +65,7 @@ bench: setup-dev run
 	python -m benchmarks.fixed_dims --write
 	python -m benchmarks.compatibility --write
 	python -m benchmarks.growth --write
+	python -m benchmarks.index --write
 	python -m benchmarks.pipeline --write
 
 # the scoreboard under three seeds of everything that is trained, in a private copy under .cache/seeds

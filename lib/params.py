@@ -34,6 +34,7 @@ from lib.recipe_sections import (
 )
 from lib.sections import (
     ATTRIBUTES,
+    INDEX_KINDS,
     PAIR_KINDS,
     Attribute,
     Audit,
@@ -47,6 +48,11 @@ from lib.sections import (
     Embed,
     EmbeddingMap,
     Evaluate,
+    Hnsw,
+    Index,
+    IndexCard,
+    IndexKind,
+    IvfPq,
     PairKind,
     QueryMode,
     Runtime,
@@ -59,6 +65,7 @@ from lib.sections import (
 
 __all__ = [
     "ATTRIBUTES",
+    "INDEX_KINDS",
     "PAIR_KINDS",
     "Attribute",
     "Audit",
@@ -77,6 +84,11 @@ __all__ = [
     "Evaluate",
     "Groups",
     "Head",
+    "Hnsw",
+    "Index",
+    "IndexCard",
+    "IndexKind",
+    "IvfPq",
     "Loss",
     "Mine",
     "PairKind",
@@ -117,6 +129,7 @@ class Params(Section):
     compatibility: Compatibility
     scoreboard: Scoreboard
     embedding_map: EmbeddingMap
+    index: Index
 
 
 def pattern_only_under(policy: Literal["pattern_only", "ordinary"], categories: tuple[str, ...]) -> tuple[str, ...]:

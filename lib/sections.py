@@ -14,6 +14,9 @@ Attribute = Literal["neckline", "sleeve", "pattern", "material"]
 QueryMode = Literal["image_to_image", "text_to_image", "fused", "fused_learned"]
 PairKind = Literal["strong", "medium", "weak", "hard", "easy"]
 PAIR_KINDS: tuple[PairKind, ...] = get_args(PairKind)
+IndexKind = Literal["flat", "hnsw", "ivf_pq"]
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+Auto = Literal["auto"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -228,3 +231,51 @@ class EmbeddingMap(Section):
     items: Annotated[int, Field(ge=0, le=3000)]
     perplexity: Annotated[float, Field(gt=1)]
     seed: int
+
+
+class Hnsw(Section):
+    """A graph of near neighbours (Malkov & Yashunin 2016); `ef_search` only concerns searching."""
+
+    m: Annotated[int, Field(ge=2, le=256)]
+    ef_construction: Positive
+    ef_search: Positive
+
+
+class IvfPq(Section):
+    """Inverted lists of product-quantised rows (Jégou et al. 2011); `nprobe` and `rerank` only concern searching."""
+
+    nlist: Auto | Positive
+    m: Auto | Positive
+    bits: Annotated[int, Field(ge=4, le=8)]
+    nprobe: Positive
+    rerank: Positive
+
+
+class IndexCard(Section):
+    """What the index card measures."""
+
+    queries: Positive
+    k: Positive
+
+
+class Index(Section):
+    """Which indexes are built over the gallery, and which one serves."""
+
+    build: Auto | tuple[IndexKind, ...]
+    default: Auto | IndexKind
+    metric: Literal["cosine"]
+    memory_gb: Annotated[float, Field(gt=0)]
+    hnsw: Hnsw
+    ivf_pq: IvfPq
+    card: IndexCard
+    seed: int
+
+    @model_validator(mode="after")
+    def _default_is_built(self) -> Index:
+        if self.build == "auto":
+            return self
+        if not self.build or len(set(self.build)) < len(self.build):
+            raise ValueError("build must be auto or name one or more kinds, each once")
+        if self.default != "auto" and self.default not in self.build:
+            raise ValueError(f"default '{self.default}' is not among build {list(self.build)}")
+        return self

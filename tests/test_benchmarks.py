@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
+from benchmarks.index import enlarged, limits
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, main, markdown
+from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.params import load_params
 
 
@@ -46,6 +49,38 @@ def test_reweighing_the_fixed_dimensions() -> None:
     np.testing.assert_allclose(Reweighed(1, 1.0).encode_image_numpy(x), x, atol=1e-6)
     length = np.hypot(0.6, 1.6)
     np.testing.assert_allclose(Reweighed(1, 2.0).encode_image_numpy(x)[0], [0.6 / length, 0, 1.6 / length], atol=1e-6)
+
+
+def test_the_enlarged_gallery_is_like_the_one_there_is() -> None:
+    """Own rows first, new ones near them, and no inner product changed by the further dimensions."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 12))
+    own = np.repeat(centres, 2, axis=0) + 0.1 * rng.normal(size=(80, 12))
+    own = (own / np.linalg.norm(own, axis=1, keepdims=True)).astype(np.float32)
+    table: dict[str, object] = dict.fromkeys(META_COLUMNS)
+    table |= {"item_id": [f"i{k}" for k in range(80)], "product_id": [f"p{k // 2}" for k in range(80)]}
+    side = Embeddings(own, own, pd.DataFrame(table, index=range(80)))
+    rows, turned = enlarged(EmbeddingSet(side, side, "x"), 500, 20, rng=rng)
+    assert rows.shape == (500, 20) and rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(turned(own) @ turned(own).T, own @ own.T, atol=1e-5)
+    nearest = np.sort((turned(own) @ rows.T).max(axis=1))
+    assert nearest[0] > 0.999, "the own rows are among them"
+    assert np.median((rows @ turned(own).T).max(axis=1)) > 0.8 and len(np.unique(rows, axis=0)) == 500
+
+
+def test_the_promises_of_the_indexes_are_checked_for_both_kinds_of_query() -> None:
+    good = {"hnsw": {128: 0.99}, "ivf_pq": {16: 0.96}}
+    bad = {"hnsw": {128: 0.97}, "ivf_pq": {16: 0.94}}
+    fast, slow = ({"flat": 10.0, "hnsw": ms} for ms in (1.9, 2.1))
+    served, sizes = {"hnsw": 128, "ivf_pq": 16}, {"flat": 800, "ivf_pq": 100}
+
+    def held(texts: dict[str, dict[int, float]], speed: dict[str, float], size: int) -> list[bool]:
+        speeds = {"image": fast, "text": speed}
+        return [ok for _, ok in limits({"image": good, "text": texts}, speeds, sizes | {"ivf_pq": size}, served)]
+
+    assert held(good, fast, 100) == [True, True, True, True]
+    assert held(bad, slow, 101) == [False, False, False, False]
 
 
 def test_seeds_name_wrong_arguments_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

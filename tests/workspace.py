@@ -36,6 +36,7 @@ TINY: dict[str, Any] = {
     "compatibility": {"epochs": 2, "hidden": 16, "bootstrap": {"resamples": 100}},
     "scoreboard": {"bootstrap": {"resamples": 100}, "changes_shown": 2},
     "embedding_map": {"items": 60},
+    "index": {"card": {"queries": 20}},
 }
 
 

@@ -60,9 +60,13 @@ def error_bounds(queries: FloatArray, gallery: FloatArray) -> ScoreArray:
     for start in range(0, len(gallery), CHUNK_ITEMS):
         norms = _finite_norms(gallery[start : start + CHUNK_ITEMS], name="gallery", first=start)
         largest = max(largest, float(norms.max()))
+    return error_bounds_up_to(queries, largest)
+
+
+def error_bounds_up_to(queries: FloatArray, largest: float) -> ScoreArray:
+    """`error_bounds` for gallery rows that are known to be no longer than `largest`."""
     relative = (queries.shape[1] + 1) * 2.0**-24
-    largest *= relative / (1.0 - relative)
-    bounds: ScoreArray = largest * _finite_norms(queries, name="queries", first=0)
+    bounds: ScoreArray = largest * relative / (1.0 - relative) * _finite_norms(queries, name="queries", first=0)
     return bounds
 
 

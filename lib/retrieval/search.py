@@ -86,7 +86,7 @@ def exact_top_k(
     results = {}
     for name, candidates in found.items():
         allowed = masks[name]
-        top = _decide(queries, gallery, candidates.rows, k=k)
+        top = decide(queries, gallery, candidates.rows, k=k)
         others = candidates.scores[:, -1]  # no item that is not a candidate has a higher float32 score
         unproven = (others > -np.inf) & (top.scores[:, -1] <= others + bounds + 10.0**-DECIMALS)
         for query in np.flatnonzero(unproven).tolist():
@@ -94,7 +94,7 @@ def exact_top_k(
             rows = _possible_winners(gallery, queries[query], limit, allowed)
             if excluded is not None:
                 rows = np.setdiff1d(rows, excluded.of_query(query), assume_unique=True)
-            best = _decide(queries[query : query + 1], gallery, rows[None, :], k=k)
+            best = decide(queries[query : query + 1], gallery, rows[None, :], k=k)
             top.rows[query], top.scores[query] = best.rows[0], best.scores[0]
         results[name] = top
     return {name: results[alias[name]] for name in masks}
@@ -137,7 +137,7 @@ def _search_chunk(
             found[name].add(slice(part.start, part.stop), rows + items.start, best)
 
 
-def _decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:
+def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:
     """The exact k best of (n_queries, n) candidate rows, -1 meaning none; ties to the smaller row."""
     rows = np.sort(rows, axis=1)
     scores = pair_scores(queries, gallery, rows)

@@ -15,9 +15,16 @@ import yaml
 from graph_closure import ROOT, closure
 from workspace import Workspace
 
+from lib.embeddings import load_embedding_set
+from lib.errors import IntegrityError
+from lib.retrieval.index import load_indexes
+from lib.retrieval.search import exact_top_k
+
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ALL = {n for n, s in PIPELINE.items() if "matrix" not in s} | {"evaluate@baseline", "evaluate@protocol"}
-AFTER_TRAINING = {"train_protocol", "embed_protocol", "evaluate@protocol", "scoreboard", "embedding_map"}
+AFTER_TRAINING = {
+    "train_protocol", "embed_protocol", "evaluate@protocol", "scoreboard", "embedding_map", "build_index",
+}  # fmt: skip
 
 
 def test_every_stage_ran_and_left_its_outs(reproduced: Workspace) -> None:
@@ -85,6 +92,20 @@ def test_the_audit_covers_the_sample(reproduced: Workspace) -> None:
     sheet = pd.read_csv(reproduced.folder / "artifacts/audit/grounding_audit.csv", dtype=str, keep_default_na=False)
     assert len(sheet) == audit["claims"] and set(sheet["verdict"]) == {""}
     assert sheet["item_id"].nunique() == 200
+
+
+def test_the_index_searches_the_protocol_models_gallery(reproduced: Workspace) -> None:
+    artifacts = reproduced.folder / "artifacts"
+    embedded = load_embedding_set(artifacts / "retrieval" / "protocol")
+    card = reproduced.json("artifacts/index/index_card.json")
+    assert card["rows"] == len(embedded.catalog) and card["serves"] == "flat"
+    assert all(row[m]["ann_recall@10"] > 0.9 for row in card["kinds"].values() for m in ("image", "text"))
+    queries, gallery = np.ascontiguousarray(embedded.queries.images[:5]), embedded.catalog.images
+    expected = exact_top_k(queries, gallery, k=7)["all"]
+    for index in load_indexes(artifacts / "index", embedded).values():
+        np.testing.assert_array_equal(index.search(queries, k=7).scores[:, 0], expected.scores[:, 0])
+    with pytest.raises(IntegrityError, match="run `dvc repro build_index`"):
+        load_indexes(artifacts / "index", load_embedding_set(artifacts / "retrieval" / "baseline"))
 
 
 def test_a_second_repro_runs_nothing(reproduced: Workspace) -> None:
