@@ -64,6 +64,7 @@ bench: setup-dev run
 	python -m benchmarks.evaluation --write
 	python -m benchmarks.fixed_dims --write
 	python -m benchmarks.compatibility --write
+	python -m benchmarks.server --write
 	python -m benchmarks.growth --write
 	python -m benchmarks.index --write
 	python -m benchmarks.pipeline --write

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.artifacts import FloatArray, file_sha256, sequence_sha256
 from lib.catalog.attributes import load_attribute_schema
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.backbone import load_backbone
 from lib.errors import IntegrityError
+from lib.retrieval.index import load_indexes
 from lib.serving.catalogue import ServedCatalogue
 from lib.serving.query_encoder import QueryEncoder
 from lib.serving.searcher import Model, Searcher
-from lib.training.protocol_model import ProtocolModel, load_model
+from lib.training.compatibility_head import load_head
+from lib.training.protocol_model import load_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def open_searcher(places: Places) -> Searcher:
     """Verify and load catalogue, models and indexes.
 
     Raises:
-        IntegrityError: something is missing, damaged, or was made from other embeddings.
+        IntegrityError: something is missing, damaged, or was made from other embeddings; the message has the remedy.
     """
     backbone = load_backbone(places.backbone)
     baseline = load_embedding_set(places.baseline)
@@ -47,19 +51,37 @@ def open_searcher(places: Places) -> Searcher:
             f"{places.baseline}: expected embeddings of backbone {backbone.fingerprint[:12]}, got "
             f"{baseline.fingerprint[:12]}; run `dvc repro embed_catalog`"
         )
-    embedded: dict[Model, EmbeddingSet] = {"baseline": baseline}
-    heads = _open_protocol(places, baseline, embedded)
-    catalogue = ServedCatalogue(baseline, places.processed, load_attribute_schema(places.schema))
-    return Searcher(catalogue, embedded, QueryEncoder(backbone), heads=heads)
-
-
-def _open_protocol(
-    places: Places, baseline: EmbeddingSet, embedded: dict[Model, EmbeddingSet]
-) -> ProtocolModel | None:
-    if not places.protocol.exists():
-        return None
     protocol = load_embedding_set(places.protocol)
-    if list(protocol.catalog.meta["item_id"]) != list(baseline.catalog.meta["item_id"]):
-        raise IntegrityError(f"{places.protocol}: other items than {places.baseline}; run `dvc repro embed_protocol`")
-    embedded["protocol"] = protocol
-    return load_model(places.checkpoint, dim=baseline.catalog.images.shape[1], backbone=baseline.fingerprint)
+    expected = sequence_sha256([baseline.fingerprint, file_sha256(places.checkpoint)])
+    if protocol.fingerprint != expected or list(protocol.catalog.meta["item_id"]) != list(
+        baseline.catalog.meta["item_id"]
+    ):
+        raise IntegrityError(
+            f"{places.protocol}: expected the items of {places.baseline} seen through {places.checkpoint} "
+            f"({expected[:12]}), got {protocol.fingerprint[:12]}; run `dvc repro embed_protocol`"
+        )
+    heads = load_model(places.checkpoint, dim=baseline.catalog.images.shape[1], backbone=baseline.fingerprint)
+    indexes = load_indexes(places.index, protocol)
+    embedded: dict[Model, EmbeddingSet] = {"baseline": baseline, "protocol": protocol}
+    catalogue = ServedCatalogue(baseline, places.processed, load_attribute_schema(places.schema))
+    return Searcher(
+        catalogue,
+        embedded,
+        QueryEncoder(backbone),
+        heads=heads,
+        indexes=dict(indexes.items()),
+        default_index=next(iter(indexes)),
+        compatibility=_open_compatibility(places, baseline),
+    )
+
+
+def _open_compatibility(
+    places: Places, baseline: EmbeddingSet
+) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]] | None:
+    """The gallery as the compatibility head sees it, and the head; None where no pairs were there to learn from."""
+    best = places.compatibility / "checkpoints/best.pt"
+    if not best.exists():
+        return None
+    gallery = baseline.catalog.images
+    head = load_head(best, in_dim=gallery.shape[1], backbone=baseline.fingerprint)
+    return head.encode(gallery), head.encode

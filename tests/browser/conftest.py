@@ -39,7 +39,7 @@ def address(shop: Path) -> Iterator[str]:
 
     from lib.serving.app import create_app
 
-    searcher = tiny.open_rich(shop)
+    searcher = tiny.open_tiny(shop)
     with tiny.serving(create_app(lambda: searcher)) as found:
         yield found
 

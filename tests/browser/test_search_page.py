@@ -224,7 +224,7 @@ def test_what_goes_with_an_item(visit: Visit) -> None:
 def test_the_index_can_be_chosen(visit: Visit) -> None:
     page = visit.search("/?q=red")
     page.get_by_text("How this was searched").click()
-    assert "index exact" in page.locator("#how-words").inner_text()
-    answer = visit.answer_to(lambda: page.get_by_label("Index").select_option("flat"))
-    assert answer["index"] == "flat" and visit.query["index"] == ["flat"]
-    expect(page.locator("#how-words")).to_contain_text("index flat")
+    assert "index flat" in page.locator("#how-words").inner_text()
+    answer = visit.answer_to(lambda: page.get_by_label("Index").select_option("hnsw"))
+    assert answer["index"] == "hnsw" and visit.query["index"] == ["hnsw"]
+    expect(page.locator("#how-words")).to_contain_text("index hnsw")

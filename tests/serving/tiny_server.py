@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 import uvicorn
 from PIL import Image
 
-from lib.artifacts import FloatArray, write_manifest
+from lib.artifacts import write_manifest, write_torch
 from lib.atomic import replacing_folder
 from lib.catalog.captions import compose_caption
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
@@ -25,15 +25,18 @@ from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.embed import embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
-from lib.retrieval.search import TopK, exact_top_k
+from lib.params import load_params
+from lib.retrieval.index import build_indexes
 from lib.serving.opening import Places, open_searcher
-from lib.serving.searcher import BoolArray, Searcher
+from lib.serving.searcher import Searcher
 from lib.training.checkpoint import save_checkpoint
+from lib.training.compatibility_head import CompatibilityHead
 from lib.training.protocol_model import ModelConfig, ProtocolModel, embed_with, load_model
 
 import open_clip  # isort: skip  # after the backbone, which prepares torchvision for it
 
-SCHEMA = Path(__file__).parents[2] / "lib/catalog/attributes.yaml"
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "lib/catalog/attributes.yaml"
 DIM = 16
 CONFIG: dict[str, Any] = {
     "embed_dim": DIM,
@@ -115,7 +118,7 @@ def rows() -> list[tuple[str, dict[str, Any]]]:
 
 
 def build(root: Path) -> Path:
-    """Write processed catalogue, backbone, both models' embeddings and checkpoint where the pipeline puts them."""
+    """Write catalogue, backbone, both models' embeddings, heads and indexes where the pipeline puts them."""
     places = Places.under(root)
     found = rows()
     with replacing_folder(places.processed) as fresh:
@@ -134,7 +137,11 @@ def build(root: Path) -> Path:
     baseline = load_embedding_set(places.baseline)
     _save_protocol(places, baseline.fingerprint)
     protocol = load_model(places.checkpoint, dim=DIM, backbone=baseline.fingerprint)
-    save_embedding_set(places.protocol, embed_with(protocol, baseline, checkpoint=places.checkpoint))
+    seen = embed_with(protocol, baseline, checkpoint=places.checkpoint)
+    save_embedding_set(places.protocol, seen)
+    kinds = load_params(ROOT / "params.yaml").index.model_copy(update={"build": ("flat", "hnsw")})
+    build_indexes(places.index, seen, kinds, rng=np.random.default_rng(0))
+    _save_compatibility(places, baseline.fingerprint)
     return root
 
 
@@ -150,35 +157,17 @@ def _save_protocol(places: Places, backbone: str) -> None:
     save_checkpoint(places.checkpoint, {"model_config": config.as_dict(), "model": heads.state_dict()})
 
 
+def _save_compatibility(places: Places, backbone: str) -> None:
+    """A head that has learnt nothing, as `train_compatibility` leaves it."""
+    head = CompatibilityHead(DIM, 8, hidden=0, generator=torch.Generator().manual_seed(2))
+    best = places.compatibility / "checkpoints/best.pt"
+    write_torch(best, {"head": head.state_dict(), "in_dim": DIM, "out_dim": 8})
+    write_manifest(places.compatibility, ["checkpoints/best.pt"], facts={"backbone": backbone})
+
+
 def open_tiny(root: Path) -> Searcher:
     """The searcher of what `build` wrote, as the server opens it."""
     return open_searcher(replace(Places.under(root), schema=SCHEMA))
-
-
-@dataclass(frozen=True)
-class Flat:
-    """An index that is none: exact search under another name."""
-
-    gallery: FloatArray
-
-    def search(self, queries: FloatArray, *, k: int, allowed: BoolArray | None = None) -> TopK:
-        masks = None if allowed is None else {"allowed": allowed}
-        return next(iter(exact_top_k(queries, self.gallery, k=k, masks=masks).values()))
-
-
-def open_rich(root: Path) -> Searcher:
-    """As `open_tiny`, with a second index and a compatibility head that changes nothing."""
-    plain = open_tiny(root)
-    places = Places.under(root)
-    baseline, protocol = load_embedding_set(places.baseline), load_embedding_set(places.protocol)
-    return Searcher(
-        plain.catalogue,
-        {"baseline": baseline, "protocol": protocol},
-        plain.encoder,
-        heads=load_model(places.checkpoint, dim=DIM, backbone=baseline.fingerprint),
-        indexes={"flat": Flat(protocol.catalog.images)},
-        compatibility=(baseline.catalog.images, lambda row: row),
-    )
 
 
 @contextmanager
