@@ -132,9 +132,10 @@ def _usable(
 def same_images(source: Source, photos: Sequence[str], pool: ThreadPoolExecutor) -> list[str | None]:
     """Per photo, a checksum where another photo of the same size exists, else None."""
     by_size: dict[int, list[int]] = defaultdict(list)
-    for i, size in enumerate(pool.map(source.image_size, photos)):
-        if size:
-            by_size[size].append(i)
+    for start in range(0, len(photos), CHUNK):  # a future for every photo at once takes more memory than their names
+        for i, size in enumerate(pool.map(source.image_size, photos[start : start + CHUNK]), start):
+            if size:
+                by_size[size].append(i)
     sums: list[str | None] = [None] * len(photos)
     # In row order: a source that keeps photos in row groups reads each of them once.
     candidates = sorted(i for members in by_size.values() if len(members) > 1 for i in members)
