@@ -7,6 +7,7 @@ import pandas as pd
 from lib import stage
 from lib.artifacts import write_bytes, write_json
 from lib.catalog.item_pairs import read_item_pairs
+from lib.catalog.partner_kinds import PARTNERS, partner_kinds, save_partner_kinds
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.evaluation.compatibility import held_out_pairs, measure_head, summary
 from lib.params import Params
@@ -23,20 +24,16 @@ def run(args: argparse.Namespace, params: Params) -> str:
         items = pd.concat([embedded.catalog.meta, embedded.queries.meta], ignore_index=True)
         pairs = read_item_pairs(args.raw / recipe.pairs, items, max_bad_fraction=recipe.max_bad_fraction)
         held_out = {split: held_out_pairs(pairs.of_split(split), items, embed) for split in ("validation", "test")}
+        learnt, meta, validate = pairs.of_split("train"), embedded.catalog.meta, held_out["validation"].auc
         head = train_compatibility(
-            pairs.of_split("train"),
-            embedded.catalog.meta,
-            embed=embed,
-            backbone=embedded.fingerprint,
-            params=recipe,
-            validate=held_out["validation"].auc,
-            out=args.out,
+            learnt, meta, embed=embed, backbone=embedded.fingerprint, params=recipe, validate=validate, out=args.out
         )
         figures, shown = measure_head(held_out, head, bootstrap=recipe.bootstrap)
-        report = pairs.report
+        report, partners = pairs.report, partner_kinds(learnt, meta)
     else:
         report = train_nothing(args.out, "compatibility.pairs names no table of pairs")
-        figures, shown = report, {}
+        figures, shown, partners = report, {}, {}
+    save_partner_kinds(args.out / PARTNERS, partners)
     write_json(args.out / "metrics.json", figures)
     write_json(args.out / "pairs_report.json", report)
     write_bytes(args.out / "histogram.png", plot_pair_scores(shown, figures))

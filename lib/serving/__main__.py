@@ -87,7 +87,7 @@ def search(args: argparse.Namespace) -> int:
     from lib.artifacts import write_text
     from lib.serving.contact_sheet import contact_sheet
     from lib.serving.messages import SearchBody, as_query
-    from lib.serving.searcher import answer_dict
+    from lib.serving.query import answer_dict
     from lib.serving.table import table
 
     filters: dict[str, list[str]] = {}

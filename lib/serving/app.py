@@ -23,7 +23,8 @@ from lib.serving.catalogue import UnknownQuery
 from lib.serving.guards import Guard, Limits
 from lib.serving.measures import Measures
 from lib.serving.messages import AnswerBody, ErrorBody, ItemId, SearchBody, as_query
-from lib.serving.searcher import Searcher, answer_dict
+from lib.serving.query import answer_dict
+from lib.serving.searcher import Searcher
 
 PAGE = Path(__file__).parent / "page"
 SEARCH_SECONDS = 30.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,14 @@ import pandas as pd
 
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.normal_text import normalise_text, singular
+from lib.catalog.partner_kinds import Kind
 from lib.catalog.processed import read_images
 from lib.embeddings import EmbeddingSet
 from lib.errors import PipelineError
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+Codes = TypeVar("Codes", int, IntArray)
 
 FACETS: Mapping[str, str] = {
     "department": "category1",
@@ -72,6 +75,10 @@ class ServedCatalogue:
         coded = {name: pd.factorize(self.gallery[column], sort=True) for name, column in FACETS.items()}
         self._codes: dict[str, IntArray] = {name: codes.astype(np.int64) for name, (codes, _) in coded.items()}
         self._values: dict[str, list[str]] = {name: [str(v) for v in values] for name, (_, values) in coded.items()}
+        # department and category as one number; 0 stands for what is not known of either
+        self._kinds = (
+            (self._codes["department"] + 1) * (len(self._values["category"]) + 1) + self._codes["category"] + 1
+        )
         self._all_facets: dict[str, list[FacetValue]] = {}  # without filters; most answers need just these
         self._picture = lru_cache(maxsize=PICTURES_KEPT)(lambda item_id: read_images(processed, [item_id])[item_id])
 
@@ -83,13 +90,34 @@ class ServedCatalogue:
         """Names of all facets."""
         return list(FACETS)
 
-    def codes(self, name: str) -> IntArray:
-        """(n_items,) codes of a facet's values, -1 where unknown."""
-        return self._codes[name]
+    def kind(self, item_id: str) -> Kind:
+        """Department and category of an item."""
+        item = self.describe(item_id)
+        return item["department"], item["category"]
 
-    def code(self, name: str, value: str) -> int:
-        """The code of a value, -1 for one that no gallery item bears."""
-        return self._values[name].index(value) if value in self._values[name] else -1
+    def kind_of_rows(self, rows: IntArray) -> Kind:
+        """The most frequent department and category of some gallery rows, of which there must be one."""
+        department, category = divmod(int(np.bincount(self._kinds[rows]).argmax()), len(self._values["category"]) + 1)
+        return (
+            self._values["department"][department - 1] if department else None,
+            self._values["category"][category - 1] if category else None,
+        )
+
+    def of_kinds(self, kinds: Iterable[Kind]) -> BoolArray:
+        """(n_items,) True where an item is of one of some kinds."""
+        numbers = [
+            self._kind_number(self._code("department", department), self._code("category", category))
+            for department, category in kinds
+            if self._has("department", department) and self._has("category", category)
+        ]
+        return np.isin(self._kinds, numbers)
+
+    def of_category(self, category: str | None) -> BoolArray:
+        """(n_items,) True where an item is of a category; no item is of an unknown one."""
+        if category is None or not self._has("category", category):
+            return np.zeros(len(self), dtype=np.bool_)
+        found: BoolArray = self._codes["category"] == self._code("category", category)
+        return found
 
     def place(self, item_id: str) -> tuple[str, int]:
         """`catalog` or `queries`, and the row there.
@@ -166,6 +194,16 @@ class ServedCatalogue:
         """Facets in which a gallery row bears what is wanted."""
         item = self._shown["catalog"]
         return [name for name, value in wanted.items() if value is not None and item[name][row] == value]
+
+    def _kind_number(self, department: Codes, category: Codes) -> Codes:
+        """Codes of department and category as one number; an unknown one's is -1."""
+        return (department + 1) * (len(self._values["category"]) + 1) + category + 1
+
+    def _has(self, name: str, value: str | None) -> bool:
+        return value is None or value in self._values[name]
+
+    def _code(self, name: str, value: str | None) -> int:
+        return -1 if value is None else self._values[name].index(value)
 
     def _row(self, side: str, row: int) -> dict[str, str | None]:
         return {name: values[row] for name, values in self._shown[side].items()}

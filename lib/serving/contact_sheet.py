@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib.report.page import render, shorten, thumbnails
 from lib.serving.catalogue import FACETS, ServedCatalogue
-from lib.serving.searcher import Answer, Query
+from lib.serving.query import Answer, Query
 
 SIDE = 240
 _GIVEN = "query"

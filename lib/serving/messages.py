@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from lib.serving.searcher import MAX_RESULTS, Query
+from lib.serving.query import MAX_RESULTS, Query
 
 MAX_TEXT = 1000
 MAX_VECTOR = 8192

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from lib.artifacts import FloatArray, file_sha256, sequence_sha256
 from lib.catalog.attributes import load_attribute_schema
+from lib.catalog.partner_kinds import PARTNERS, load_partner_kinds
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.backbone import load_backbone
 from lib.errors import IntegrityError
 from lib.retrieval.index import load_indexes
 from lib.serving.catalogue import ServedCatalogue
+from lib.serving.query import Model
 from lib.serving.query_encoder import QueryEncoder
-from lib.serving.searcher import Model, Searcher
+from lib.serving.searcher import Searcher
 from lib.training.compatibility_head import load_head
 from lib.training.protocol_model import load_model
 
@@ -72,6 +74,7 @@ def open_searcher(places: Places) -> Searcher:
         indexes=dict(indexes.items()),
         default_index=next(iter(indexes)),
         compatibility=_open_compatibility(places, baseline),
+        partners=load_partner_kinds(places.compatibility / PARTNERS),
     )
 
 

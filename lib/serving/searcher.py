@@ -1,37 +1,31 @@
 """One search: from what a visitor gives to ranked items with their reasons.
 
 Retrieval is by the chosen model's embeddings, through an index or exactly; re-ranking orders what was retrieved anew.
-`compatibility` asks what goes with an item, not what resembles it: it ranks every allowed item of other categories.
+`compatibility` asks what goes with an item, not what resembles it: it ranks every allowed item of the kinds that go
+with the item's kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Set
+from typing import Protocol
 
 import numpy as np
 
 from lib.artifacts import FloatArray
+from lib.catalog.partner_kinds import Kind
 from lib.embeddings import EmbeddingSet
-from lib.errors import ConfigError
 from lib.retrieval.scores import pair_scores
 from lib.retrieval.search import TopK, exact_top_k
-from lib.serving.catalogue import BoolArray, FacetValue, IntArray, ServedCatalogue
+from lib.serving.catalogue import BoolArray, IntArray, ServedCatalogue
+from lib.serving.query import MAX_RESULTS, Answer, BadQuery, Model, Query, Rerank, Result
 from lib.serving.query_encoder import QueryEncoder
 
-Model = Literal["baseline", "protocol"]
-Rerank = Literal["none", "protocol", "compatibility"]
 EXACT = "exact"
 RERANKED = 200
 """Items that are retrieved before they are ranked anew."""
-MAX_RESULTS = 100
 CATEGORY_VOTES = 10
-"""Nearest items whose most frequent category is taken for that of a picture from outside."""
-
-
-class BadQuery(ConfigError):
-    """A query that cannot be answered as it stands."""
+"""Nearest items whose most frequent kind is taken for that of a picture from outside."""
 
 
 class Index(Protocol):
@@ -51,65 +45,6 @@ class Heads(Protocol):
         """(n, dim) rows of texts."""
 
 
-@dataclass(frozen=True)
-class Query:
-    """What is searched for, in exactly one or two ways: text and picture together are weighed.
-
-    Attributes:
-        text, image, item, vector: a text, an encoded picture, an item's id, an embedding of `model`.
-        image_weight: of the picture beside a text, 0 to 1; None: as the model learnt it, or one half.
-        index: a kind that is loaded, or `exact`; None: the default.
-        filters: facet -> values, any of which will do.
-        one_per_product: only the best item of a product is shown.
-    """
-
-    text: str | None = None
-    image: bytes | None = None
-    item: str | None = None
-    vector: FloatArray | None = None
-    model: Model = "protocol"
-    rerank: Rerank = "none"
-    index: str | None = None
-    image_weight: float | None = None
-    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    offset: int = 0
-    limit: int = 20
-    one_per_product: bool = True
-
-
-@dataclass(frozen=True)
-class Result:
-    """A found item: its rank from 1, its score, what is known of it, and what of the query it bears."""
-
-    rank: int
-    score: float
-    item: Mapping[str, str | None]
-    matched: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a search found.
-
-    Attributes:
-        results: the page asked for.
-        total: items that the filters allow.
-        has_more: whether there is another page.
-        wanted: what the query names or its item bears, by facet; what `matched` is compared with.
-        facets: values with counts, for the filters.
-        model, rerank, index: what was really used.
-    """
-
-    results: Sequence[Result]
-    total: int
-    has_more: bool
-    wanted: Mapping[str, str | None]
-    facets: Mapping[str, Sequence[FacetValue]]
-    model: str
-    rerank: str
-    index: str
-
-
 class Searcher:
     """Searches one embedded catalogue with one or two models.
 
@@ -121,6 +56,7 @@ class Searcher:
         indexes: by kind, over the embeddings of `index_model`; other models are searched exactly.
         default_index: the kind used when a query names none.
         compatibility: gallery (n_items, out_dim) rows of the compatibility head, and what encodes a query's.
+        partners: kinds of items that go with a kind; beside a kind that is not there, all other categories do.
     """
 
     def __init__(
@@ -134,6 +70,7 @@ class Searcher:
         index_model: Model = "protocol",
         default_index: str = EXACT,
         compatibility: tuple[FloatArray, Callable[[FloatArray], FloatArray]] | None = None,
+        partners: Mapping[Kind, Set[Kind]] | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.encoder = encoder
@@ -143,6 +80,7 @@ class Searcher:
         self._index_model = index_model
         self._default_index = default_index
         self._compatibility = compatibility
+        self._partners = partners or {}
 
     @property
     def models(self) -> list[Model]:
@@ -314,33 +252,14 @@ class Searcher:
         if self._compatibility is None:
             raise BadQuery("no compatibility head is loaded")
         gallery, encode = self._compatibility
-        codes = self.catalogue.codes("category")
         if query.item is not None:
-            category = self.catalogue.describe(query.item)["category"]
-            own = -1 if category is None else self.catalogue.code("category", category)
+            kind = self.catalogue.kind(query.item)
         else:
             near = exact_top_k(base["image"], self._embedded["baseline"].catalog.images, k=CATEGORY_VOTES)["all"]
-            votes = codes[near.rows[0][near.rows[0] >= 0]]
-            own = int(np.bincount(votes[votes >= 0]).argmax()) if (votes >= 0).any() else -1
-        mask = allowed & (codes != own) if own >= 0 else allowed
+            kind = self.catalogue.kind_of_rows(near.rows[0][near.rows[0] >= 0])
+        partners = self._partners.get(kind)
+        mask = allowed & (self.catalogue.of_kinds(partners) if partners else ~self.catalogue.of_category(kind[1]))
         k = min(MAX_RESULTS * 4, len(self.catalogue))
         top = next(iter(exact_top_k(encode(base["image"]), gallery, k=k, masks={"allowed": mask}).values()))
         rows = top.rows[0][top.rows[0] >= 0]
         return rows, top.scores[0][: len(rows)]
-
-
-def answer_dict(answer: Answer) -> dict[str, Any]:
-    """An answer as plain values, for JSON."""
-    return {
-        "results": [{"rank": r.rank, "score": r.score, **r.item, "matched": list(r.matched)} for r in answer.results],
-        "total": answer.total,
-        "has_more": answer.has_more,
-        "wanted": dict(answer.wanted),
-        "facets": {
-            name: [{"value": facet.value, "count": facet.count} for facet in values]
-            for name, values in answer.facets.items()
-        },
-        "model": answer.model,
-        "rerank": answer.rerank,
-        "index": answer.index,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.serving.catalogue import FACETS
-from lib.serving.searcher import Answer
+from lib.serving.query import Answer
 
 _WIDTH = 40
 

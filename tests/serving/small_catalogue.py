@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from lib.artifacts import write_manifest
 from lib.atomic import replacing_folder
 from lib.catalog.attributes import load_attribute_schema
+from lib.catalog.partner_kinds import Kind
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
 from lib.catalog.shards import SplitWriter
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
@@ -135,7 +137,7 @@ def turned(one: EmbeddingSet) -> EmbeddingSet:
     return EmbeddingSet(sides[0], sides[1], hashlib.sha256(one.fingerprint.encode()).hexdigest(), 0.7)
 
 
-def open_small(folder: Path) -> Searcher:
+def open_small(folder: Path, *, partners: Mapping[Kind, set[Kind]] | None = None) -> Searcher:
     """The real searcher over the small catalogue: both models, and a compatibility head that likes other colours."""
     baseline = embedded()
     catalogue = ServedCatalogue(
@@ -153,4 +155,5 @@ def open_small(folder: Path) -> Searcher:
         FakeEncoder(),  # type: ignore[arg-type]
         heads=FakeHeads(),
         compatibility=(gallery, goes_with),
+        partners=partners,
     )

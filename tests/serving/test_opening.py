@@ -18,7 +18,7 @@ from lib.errors import IntegrityError
 from lib.params import load_params
 from lib.retrieval.index import build_indexes
 from lib.serving.opening import Places
-from lib.serving.searcher import Query
+from lib.serving.query import Query
 
 
 @pytest.fixture(scope="module")

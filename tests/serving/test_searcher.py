@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from small_catalogue import DIM, embedded, open_small, picture, turned
 from lib.catalog.images import ImageError
 from lib.retrieval.search import TopK, exact_top_k
 from lib.serving.catalogue import UnknownQuery
-from lib.serving.searcher import Answer, BadQuery, Query, Searcher, answer_dict
+from lib.serving.query import Answer, BadQuery, Query, answer_dict
+from lib.serving.searcher import Searcher
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,25 @@ def test_what_goes_with_a_red_tee_is_another_kind_in_blue(searcher: Searcher, qu
     own = "tees" if "item" in query else None
     categories = {result.item["category"] for result in answer.results}
     assert len(categories) == 1 and own not in categories
+
+
+@pytest.mark.parametrize("query", [{"item": "p00_A"}, {"image": picture("red")}])
+@pytest.mark.parametrize("partner", ["tees", "cardigans"])
+def test_what_goes_with_an_item_is_of_its_partner_kinds(
+    tmp_path: Path, query: dict[str, object], partner: str
+) -> None:
+    """A red item of either category, by id or as a picture whose nearest items say what it is."""
+    partners = {("women", category): {("women", partner), ("men", partner)} for category in ("tees", "cardigans")}
+    answer = open_small(tmp_path, partners=partners).search(Query(**query, rerank="compatibility"))  # type: ignore[arg-type]
+    assert {result.item["category"] for result in answer.results} == {partner}
+
+
+def test_filters_hold_among_partner_kinds(tmp_path: Path) -> None:
+    searcher = open_small(tmp_path, partners={("women", "tees"): {("women", "tees")}})
+    query = Query(item="p00_A", rerank="compatibility", filters={"color": ["red"]})
+    assert {(r.item["category"], r.item["color"]) for r in searcher.search(query).results} == {("tees", "red")}
+    query = Query(item="p00_A", rerank="compatibility", filters={"category": ["cardigans"]})
+    assert searcher.search(query).results == []
 
 
 @pytest.mark.parametrize(

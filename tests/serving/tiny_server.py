@@ -18,6 +18,7 @@ from PIL import Image
 from lib.artifacts import write_manifest, write_torch
 from lib.atomic import replacing_folder
 from lib.catalog.captions import compose_caption
+from lib.catalog.partner_kinds import PARTNERS, save_partner_kinds
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
 from lib.catalog.shards import SplitWriter
 from lib.embeddings import load_embedding_set, save_embedding_set
@@ -163,6 +164,7 @@ def _save_compatibility(places: Places, backbone: str) -> None:
     best = places.compatibility / "checkpoints/best.pt"
     write_torch(best, {"head": head.state_dict(), "in_dim": DIM, "out_dim": 8})
     write_manifest(places.compatibility, ["checkpoints/best.pt"], facts={"backbone": backbone})
+    save_partner_kinds(places.compatibility / PARTNERS, {})
 
 
 def open_tiny(root: Path) -> Searcher:

@@ -17,7 +17,8 @@ from lib.embeddings import save_embedding_set
 from lib.training.compatibility_head import load_head
 
 ROOT = Path(__file__).parents[2]
-REPORTS = {"histogram.png", "manifest.json", "metrics.json", "pairs_report.json", "train_log.jsonl"}
+PARTNERS = {"partners.json", "partners.manifest.json"}
+REPORTS = {"histogram.png", "manifest.json", "metrics.json", "pairs_report.json", "train_log.jsonl"} | PARTNERS
 
 
 def run(folder: Path, **changed: object) -> subprocess.CompletedProcess[str]:
