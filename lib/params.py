@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -174,7 +174,7 @@ def parse_params(raw: Mapping[str, Any], *, name: str = "params") -> Params:
 
 
 def _explain(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location = [*_keys(raw, problem["loc"]), *([str(problem["loc"][-1])] if problem["type"] == "missing" else [])]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
         allowed = _allowed_keys(problem["loc"][:-1])
@@ -189,6 +189,18 @@ def _explain(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
         return f"missing key '{key}'.{hint} profiles/sample.yaml shows every key."
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"bad value for '{key}': {message[0].lower()}{message[1:]}; got {problem['input']!r}."
+
+
+def _keys(raw: Any, location: Sequence[Any]) -> list[str]:
+    """A place in the file, without what pydantic adds where one of several types is allowed."""
+    keys = []
+    for part in location:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _allowed_keys(location: Iterable[Any]) -> list[str]:

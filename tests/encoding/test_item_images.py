@@ -13,8 +13,9 @@ import yaml
 from PIL import Image
 
 from lib.artifacts import write_manifest
+from lib.atomic import replacing_folder
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
-from lib.catalog.shards import SplitWriter, replacing_folder
+from lib.catalog.shards import SplitWriter
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.backbone import Backbone, load_backbone, save_backbone
 from lib.encoding.embed import embed_catalog

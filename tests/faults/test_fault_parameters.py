@@ -22,7 +22,8 @@ STAGE = {
     "runtime": "build_groups", "sample": "make_sample", "data": "process_data", "download": "process_data",
     "audit": "grounding_audit", "backbone": "prepare_backbone", "embed": "embed_catalog", "evaluate": "evaluate",
     "groups": "build_groups", "mine": "mine_hard_negatives", "pairs": "build_pairs", "train": "train_protocol",
-    "scoreboard": "scoreboard", "embedding_map": "embedding_map",
+    "compatibility": "train_compatibility", "scoreboard": "scoreboard", "embedding_map": "embedding_map",
+    "index": "build_index",
 }  # fmt: skip
 
 
@@ -113,6 +114,8 @@ def test_a_value_of_another_type_is_named_at_any_depth(path: tuple[str | int, ..
         wrong += ["perhaps", 2]
     elif isinstance(at(path), int | float):
         wrong += ["many", True, float("nan"), float("inf"), [1]]
+    elif at(path) == "auto":  # or a number, or a name
+        wrong += ["many", True, 1.5]
     else:
         wrong += [5, True, 1.5]
     for value in wrong:
