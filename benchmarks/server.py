@@ -78,7 +78,7 @@ def main() -> int:
             for kind in kinds:
                 attack(port, bodies[kind], seconds=2.0)  # warms caches up
                 load = attack(port, bodies[kind], seconds=args.seconds)
-                lines.append(_line(server, kind, load, args.seconds))
+                lines.append(load_line(server, kind, load, args.seconds))
                 print(lines[-1], flush=True)
     text = "\n".join(lines)
     print(text)
@@ -99,8 +99,8 @@ def large_catalogue() -> EmbeddingSet:
     return EmbeddingSet(Embeddings(gallery, gallery, meta), Embeddings(asked, asked, small.queries.meta), "enlarged")
 
 
-def attack(port: int, bodies: list[bytes], *, seconds: float) -> Load:
-    """`CLIENTS` threads ask one query after the other for some seconds."""
+def attack(port: int, bodies: list[bytes], *, seconds: float, clients: int = CLIENTS) -> Load:
+    """`clients` threads ask one query after the other for some seconds."""
     load, lock = Load(), threading.Lock()
     end = time.perf_counter() + seconds
 
@@ -120,7 +120,7 @@ def attack(port: int, bodies: list[bytes], *, seconds: float) -> Load:
             load.seconds += own
             load.statuses += statuses
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -128,7 +128,8 @@ def attack(port: int, bodies: list[bytes], *, seconds: float) -> Load:
     return load
 
 
-def _line(server: str, kind: str, load: Load, seconds: float) -> str:
+def load_line(server: str, kind: str, load: Load, seconds: float) -> str:
+    """A row of the table."""
     p50, p95, p99 = np.percentile(load.seconds, [50, 95, 99]) * 1000
     bad = sum(count for status, count in load.statuses.items() if status != 200)
     broken = sum(count for status, count in load.statuses.items() if status >= 500)

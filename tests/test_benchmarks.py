@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, main, markdown
+from benchmarks.server import attack, load_line
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.params import load_params
 
@@ -103,3 +106,33 @@ def test_the_table_of_the_compatibility_head_means_over_seeds() -> None:
     assert lines[-2].startswith("| the embeddings | 0.500 | 0.500 | 0.400 |")
     assert lines[-1].startswith("| the recipe | 0.800 | 0.800 | 0.800 | +0.200 [+0.100, +0.300] | +0.300 ")
     assert len({line.count("|") for line in lines[-4:]}) == 1
+
+
+class _Every5thFails(BaseHTTPRequestHandler):
+    """Answers 503 to every fifth request, in HTTP/1.1 so that connections are kept."""
+
+    protocol_version = "HTTP/1.1"
+    counted = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).counted += 1
+        self.send_response(503 if self.counted % 5 == 0 else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_the_load_counts_every_answer_and_names_failures() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Every5thFails)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    load = attack(server.server_port, [b"{}"], seconds=0.5, clients=1)
+    server.shutdown()
+    assert len(load.seconds) == _Every5thFails.counted == load.statuses.total() > 10
+    assert load.statuses[503] == _Every5thFails.counted // 5
+    cells = load_line("ours", "vectors", load, 0.5).strip("| ").split(" | ")
+    assert cells[:2] == ["ours", "vectors"] and cells[-2:] == [str(load.statuses[503])] * 2
+    p50, p95, p99 = map(float, cells[3:6])
+    assert 0 <= p50 <= p95 <= p99 < 500
