@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.catalog.attributes import AttributeSchema
+from lib.catalog.captions import compose_caption
 from lib.catalog.normal_text import normalise_text, singular
 from lib.catalog.partner_kinds import Kind
 from lib.catalog.processed import read_images
@@ -189,6 +190,11 @@ class ServedCatalogue:
                 if own and own <= words:
                     found[name] = value
         return found
+
+    def as_caption(self, text: str) -> str:
+        """A text in the form of the captions that the models know: what it names first, then itself."""
+        named = self.wishes(text)
+        return compose_caption(named, category=named.get("category"), text=text)
 
     def matched(self, row: int, wanted: Mapping[str, str | None]) -> list[str]:
         """Facets in which a gallery row bears what is wanted."""

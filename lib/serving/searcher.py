@@ -192,7 +192,7 @@ class Searcher:
             side, row = self.catalogue.place(query.item)
             rows["image"] = np.array(getattr(self._embedded["baseline"], side).images[row])[None]
         if query.text is not None:
-            rows["text"] = self.encoder.text(query.text, timeout=timeout)[None]
+            rows["text"] = self.encoder.text(self.catalogue.as_caption(query.text), timeout=timeout)[None]
         return rows
 
     def _query_row(self, query: Query, base: Mapping[str, FloatArray], model: Model) -> FloatArray:

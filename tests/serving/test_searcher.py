@@ -55,6 +55,17 @@ def test_a_text_names_what_is_wanted(searcher: Searcher) -> None:
     assert all(("neckline" in r.matched) == (r.item["neckline"] == "v-neck") for r in answer.results)
 
 
+def test_a_text_is_embedded_in_the_form_of_the_captions(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    encode = searcher.encoder.text
+    monkeypatch.setattr(
+        searcher.encoder, "text", lambda text, *, timeout: (given.append(text), encode(text, timeout=timeout))[1]
+    )
+    for text in ("warm V-neck  cardigan in red", "something <else>"):
+        searcher.search(Query(text=text))
+    assert given == ["v-neck, red, cardigans. warm V-neck cardigan in red", "something <else>"]
+
+
 def test_pages_join_to_the_whole(searcher: Searcher) -> None:
     whole = ids(searcher.search(Query(item="p10_A", limit=10)))
     parts = [searcher.search(Query(item="p10_A", limit=4, offset=offset)) for offset in (0, 4, 8)]

@@ -17,8 +17,8 @@ export function nameOf(item) {
   return capital((listed ? rest || head : caption).trim()) || item.item_id;
 }
 
-/** A name for headings, and for buttons that are read aloud. */
-export const shortName = (item) => shorten(nameOf(item).split(/\. /u)[0], 70);
+/** A name for headings, and for buttons that are read aloud: the first sentence; "U.S." ends none. */
+export const shortName = (item) => shorten(nameOf(item).split(/(?<=\p{L}{3})\. /u)[0], 70);
 
 /** An item's picture, or what stands in for one that cannot be shown. */
 export function pictureOf(item, { lazy }) {
