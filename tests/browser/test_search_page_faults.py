@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,17 @@ def test_nothing_moves_for_those_who_do_not_want_it(visit: Visit) -> None:
 # ---- what goes wrong
 
 
-def test_it_waits_for_a_server_that_is_not_ready(chromium: Any, shop: Path) -> None:
+def test_it_waits_for_a_server_that_is_not_ready(chromium: Any, shop: Path, tmp_path: Path) -> None:
+    """One without a compatibility head, so that nothing speaks of what goes with what."""
     from lib.serving.app import create_app
 
     ready = threading.Event()
+    headless = Path(shutil.copytree(shop, tmp_path / "shop"))
+    (headless / "artifacts/compatibility/checkpoints/best.pt").unlink()
 
     def opener() -> Any:
         ready.wait(60)
-        return tiny.open_tiny(shop)
+        return tiny.open_tiny(headless)
 
     with tiny.serving(create_app(opener)) as address:
         visit = Visit(chromium.new_page(), address)
@@ -246,5 +250,7 @@ def test_nothing_found_and_what_cannot_be_found(visit: Visit) -> None:
     visit.open("/?item=" + quote("<i>gone</i>"))
     expect(page.get_by_role("alert")).to_contain_text("no item '<i>gone</i>' in this catalogue")
     assert page.locator("i:text('gone')").count() == 0
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(200)  # the browser's own lines come when they come
     assert all("404" in line for line in visit.complaints)
     visit.complaints.clear()

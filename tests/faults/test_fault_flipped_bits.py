@@ -22,6 +22,8 @@ READERS = [
     for model in stage.get("matrix", {}).get("model", [""])
     if name not in ("make_sample", "process_data")  # they read nothing, and a shop's own files
 ]
+ONLY_WITH_IMAGES = ("artifacts/backbone", "data/processed/hf")
+"""What `train_compatibility` reads only with `inputs: images`."""
 KINDS = (".npy", ".parquet", ".pt", ".safetensors", ".json")
 
 
@@ -34,7 +36,8 @@ def whole(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def artifacts_read(folder: Path, name: str, model: str) -> list[Path]:
     """Every file at or below the stage's data deps, the shop's own data and the schema left out."""
     deps = [dep for dep in PIPELINE[name]["deps"] if not dep.startswith(("lib/", "stages/", "${"))]
-    places = [folder / filled(dep, model) for dep in deps]
+    unread = ONLY_WITH_IMAGES if name == "train_compatibility" else ()
+    places = [folder / filled(dep, model) for dep in deps if dep not in unread]
     return sorted(path for place in places for path in (place, *place.rglob("*")) if path.is_file())
 
 
@@ -58,6 +61,20 @@ def test_one_flipped_bit_stops_every_stage_that_reads_the_file(
     files = artifacts_read(whole, name, model)
     assert files and {path.suffix for path in files} <= {*KINDS}
     assert [fault for path in files for fault in faults_of(stages, whole, command(name, model), path)] == []
+
+
+def test_one_flipped_bit_stops_a_head_that_is_trained_on_images(stages: StageServer, whole: Path) -> None:
+    file = whole / "params.yaml"
+    before = file.read_text(encoding="utf-8")
+    raw = yaml.safe_load(before)
+    raw["compatibility"]["inputs"] = "images"
+    places = [path for dep in ONLY_WITH_IMAGES for path in sorted((whole / dep).rglob("*")) if path.is_file()]
+    try:
+        file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        words = command("train_compatibility")
+        assert [fault for path in places for fault in faults_of(stages, whole, words, path)] == []
+    finally:
+        file.write_text(before, encoding="utf-8")
 
 
 def test_one_flipped_bit_stops_the_validation_of_a_checkpoint(stages: StageServer, whole: Path) -> None:
@@ -114,5 +131,7 @@ def test_every_kind_of_file_is_read_by_some_stage(whole: Path) -> None:
     assert {path.suffix for path in read} == set(KINDS)
     made = [path for path in (whole / "artifacts").rglob("*") if path.suffix in KINDS[:-1]]
     made += list((whole / "data" / "processed").rglob("*.parquet"))
-    unread = {path.name for path in made if path not in read}
-    assert unread == {"epoch_00.pt", "epoch_01.pt", "epoch_02.pt", "final.pt"}  # of training, for --resume and people
+    unread = {str(path.relative_to(whole / "artifacts")) for path in made if path not in read}
+    protocol = {f"protocol/checkpoints/{name}.pt" for name in ("epoch_00", "epoch_01", "epoch_02", "final")}
+    served = {f"compatibility/checkpoints/{name}.pt" for name in ("best", "epoch_01", "epoch_02")}
+    assert unread == protocol | served  # for --resume and people; the server reads the compatibility head

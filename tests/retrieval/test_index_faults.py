@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_gallery import ROOT, clustered, embedded, index_params
 
-from lib.artifacts import write_manifest
+from lib.artifacts import open_manifest, write_manifest
 from lib.embeddings import EmbeddingSet
 from lib.errors import ConfigError, IntegrityError
 from lib.params import INDEX_KINDS, IndexKind
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, own: EmbeddingSet) -> Path:
 
 def sign(folder: Path) -> None:
     """Make the checksums right for whatever lies there."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = open_manifest(folder / "manifest.json")
     write_manifest(folder, manifest.pop("files"), facts=manifest)
 
 
