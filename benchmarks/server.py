@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastapi import FastAPI, Request
 
 from benchmarks.index import enlarged
 from benchmarks.results import ROOT, sgemm_gflops, write_section
@@ -204,7 +205,6 @@ def _serve_ours(port: int) -> None:
 def _serve_naive(port: int) -> None:
     import faiss
     import uvicorn
-    from fastapi import FastAPI, Request
 
     made = large_catalogue()
     index = faiss.IndexFlatIP(DIM)

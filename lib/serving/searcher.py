@@ -18,21 +18,17 @@ from lib.embeddings import EmbeddingSet
 from lib.retrieval.scores import pair_scores
 from lib.retrieval.search import TopK, exact_top_k
 from lib.serving.catalogue import BoolArray, IntArray, ServedCatalogue
+from lib.serving.gathering import GatheringIndex, Index
 from lib.serving.query import MAX_RESULTS, Answer, BadQuery, Model, Query, Rerank, Result
 from lib.serving.query_encoder import QueryEncoder
 
 EXACT = "exact"
 RERANKED = 200
 """Items that are retrieved before they are ranked anew."""
+VIEWS = 3
+"""Rows that are retrieved per product wanted; more are asked for where products have more views."""
 CATEGORY_VOTES = 10
 """Nearest items whose most frequent kind is taken for that of a picture from outside."""
-
-
-class Index(Protocol):
-    """What the searcher needs of an index over the gallery's images."""
-
-    def search(self, queries: FloatArray, *, k: int, allowed: BoolArray | None = None) -> TopK:
-        """The best rows of each query, best first; -1 where there are fewer than k."""
 
 
 class Heads(Protocol):
@@ -76,7 +72,7 @@ class Searcher:
         self.encoder = encoder
         self._embedded = embedded
         self._heads = heads
-        self._indexes = dict(indexes or {})
+        self._indexes = {kind: GatheringIndex(index) for kind, index in (indexes or {}).items()}
         self._index_model = index_model
         self._default_index = default_index
         self._compatibility = compatibility
@@ -119,14 +115,14 @@ class Searcher:
         allowed = self.catalogue.allowed(query.filters)
         total = int(allowed.sum())
         wanted = self._wanted(query)
-        if query.item is not None:
-            allowed[self.catalogue.product_rows(query.item)] = False
+        own = self.catalogue.product_rows(query.item) if query.item is not None else np.zeros(0, dtype=np.int64)
         base = self._base_rows(query, timeout)
         needed = query.offset + query.limit + 1
         if query.rerank == "compatibility":
+            allowed[own] = False
             ranked, used = self._goes_with(query, base, allowed), EXACT
         else:
-            ranked, used = self._similar(query, base, allowed, needed)
+            ranked, used = self._similar(query, base, allowed, own, needed)
         rows, scores = ranked
         if query.one_per_product:
             first = np.unique(self.catalogue.products[rows], return_index=True)[1]
@@ -217,28 +213,30 @@ class Searcher:
         return (fused / length).astype(np.float32) if length > 1e-6 else rows["image"]
 
     def _similar(
-        self, query: Query, base: Mapping[str, FloatArray], allowed: BoolArray, needed: int
+        self, query: Query, base: Mapping[str, FloatArray], allowed: BoolArray, own: IntArray, needed: int
     ) -> tuple[tuple[IntArray, FloatArray], str]:
+        """Gallery rows with their scores, best first, and the index that found them; `own` is left out."""
         row = self._query_row(query, base, query.model)
-        k = RERANKED if query.rerank != "none" else needed
+        k = RERANKED if query.rerank != "none" else needed * (VIEWS if query.one_per_product else 1)
         while True:
-            top, used = self._top(query, row, allowed, min(k, len(self.catalogue)))
-            rows = top.rows[0][top.rows[0] >= 0]
+            top, used = self._top(query, row, allowed, min(k + len(own), len(self.catalogue)))
+            there = (top.rows[0] >= 0) & ~np.isin(top.rows[0], own)
+            rows, scores = top.rows[0][there][:k], top.scores[0][there][:k]
             enough = not query.one_per_product or len(np.unique(self.catalogue.products[rows])) >= needed
             if enough or len(rows) < k:
                 break
             k *= 2
-        scores = top.scores[0][: len(rows)]
         if query.rerank != "none":
-            own = self._query_row(query, base, "protocol")
-            scores = pair_scores(own, self._embedded["protocol"].catalog.images, rows[None])[0]
+            seen = self._query_row(query, base, "protocol")
+            scores = pair_scores(seen, self._embedded["protocol"].catalog.images, rows[None])[0]
             order = np.lexsort((rows, -scores))
             rows, scores = rows[order], scores[order]
         return (rows, scores), used
 
     def _top(self, query: Query, row: FloatArray, allowed: BoolArray, k: int) -> tuple[TopK, str]:
+        """The best allowed rows. Without a filter there is no mask: searches without one are gathered."""
         kind = query.index or self._default_index
-        mask = None if allowed.all() else allowed
+        mask = allowed if query.filters else None
         if kind != EXACT and query.model == self._index_model:
             return self._indexes[kind].search(row, k=k, allowed=mask), kind
         gallery = self._embedded[query.model].catalog.images
