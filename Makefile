@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow lint format bench seeds ablation cache-stats browser clean pin download serve
+.PHONY: run setup setup-dev test test-slow test-ray lint format bench seeds ablation cache-stats browser clean pin download serve
 
 run: setup
 	python -m lib.params params.yaml
@@ -29,6 +29,11 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/pyth
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.installed
 
+# for embed.engine: ray
+$(VENV)/.installed-ray: requirements-ray.txt requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt -c requirements.txt
+	@touch $@
+
 # which data set of the Hugging Face Hub a raw catalogue is:  make pin HUB=hf://owner/name OUT=data/raw/name
 pin: setup
 	$(if $(and $(HUB),$(OUT)),,$(error make pin HUB=hf://owner/name OUT=data/raw/name))
@@ -49,6 +54,9 @@ test: setup-dev browser lint
 
 test-slow: setup-dev browser
 	python -m pytest -q -m slow $(PYTEST_ARGS)
+
+test-ray: setup-dev $(VENV)/.installed-ray
+	python -m pytest -q -m ray $(PYTEST_ARGS)
 
 lint: setup-dev
 	ruff check lib stages tests benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -181,6 +182,20 @@ class Embed(Section):
     batch_size: Positive
     decode_workers: Positive
     cache_gb: Annotated[float, Field(ge=0)]
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str = ""
+    ray_workers: Positive = 2
+
+    @field_validator("ray_address")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        if address.startswith("ray://"):
+            raise ValueError(
+                "addresses of Ray's client are not supported; `ray start --address=host:port` here, then auto"
+            )
+        if address not in ("", "auto") and not re.fullmatch(r"[^\s:/]+:\d{1,5}", address):
+            raise ValueError("expected '' (a private cluster on this machine), auto or host:port")
+        return address
 
 
 class Bootstrap(Section):

@@ -7,6 +7,7 @@ from lib.encoding.backbone import load_backbone
 from lib.encoding.embed import embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
+from lib.encoding.engine import opened_engine
 from lib.params import Params
 
 
@@ -14,7 +15,8 @@ def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
     encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:
-        done = embed_catalog(args.processed, args.out, encoder, cache, decode_workers=params.embed.decode_workers)
+        with opened_engine(encoder, args.backbone, params.embed) as engine:
+            done = embed_catalog(args.processed, args.out, encoder, cache, engine)
         deleted = cache.evict()
     sizes = f"{done.n_items['catalog']} gallery items, {done.n_items['queries']} queries"
     notes = f"; {done.damaged} damaged chunks of the cache dropped" if done.damaged else ""

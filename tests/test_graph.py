@@ -67,7 +67,9 @@ def test_rooms_import_only_downwards() -> None:
                 assert target in ROOMS.get(room, set()), f"{file.relative_to(ROOT)} reaches up to {name}"
 
 
-@pytest.mark.parametrize(("library", "room"), [("open_clip", "encoding"), ("faiss", "retrieval")])
+@pytest.mark.parametrize(
+    ("library", "room"), [("open_clip", "encoding"), ("faiss", "retrieval"), ("ray", "encoding")]
+)
 def test_a_library_has_one_room(library: str, room: str) -> None:
     for file in (ROOT / "lib").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -9,11 +9,10 @@ clean run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -33,11 +32,10 @@ from lib.embeddings import (
 )
 from lib.encoding.embedding_cache import EmbeddingCache, IntArray, Space, as_keys, content_key
 from lib.encoding.encoder import Encoder
+from lib.encoding.engine import Engine, Kind
 from lib.errors import DataError, IntegrityError
 
 Bar: TypeAlias = "tqdm[NoReturn]"
-Ready = TypeVar("Ready")
-"""What the model takes: an image's tensor, a text."""
 
 SPLITS: dict[Side, tuple[Split, ...]] = {"catalog": ("train",), "queries": ("validation", "test")}
 _STORED = [name for name in META_COLUMNS if name != "split"]
@@ -45,8 +43,6 @@ _WINDOW = 2000
 """Rows that are written at once."""
 _CHUNK = 4
 """Batches of a full chunk of the cache; what a killed run has to compute again at most."""
-_AHEAD = 3
-"""Batches that wait for the model while others are decoded."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +62,7 @@ class Embedded:
     damaged: int
 
 
-def embed_catalog(
-    processed: Path, out: Path, encoder: Encoder, cache: EmbeddingCache, *, decode_workers: int
-) -> Embedded:
+def embed_catalog(processed: Path, out: Path, encoder: Encoder, cache: EmbeddingCache, engine: Engine) -> Embedded:
     """Embed every image and every distinct caption of a processed catalogue into `out`.
 
     Args:
@@ -76,7 +70,7 @@ def embed_catalog(
         out: folder to write; see `lib.embeddings`. Gallery and queries in the order of the processed files.
         encoder: the frozen backbone.
         cache: open; what it has is not computed, what is computed is added.
-        decode_workers: threads that decode images while the model computes.
+        engine: computes what the cache lacks, with this backbone.
 
     Raises:
         DataError: there is nothing to search or nothing to ask.
@@ -89,14 +83,13 @@ def embed_catalog(
     images = cache.space({**encoder.facts, "kind": "image"}, dim=encoder.dim)
     texts = cache.space({**encoder.facts, "kind": "text"}, dim=encoder.dim)
     keys: dict[Side, bytearray] = {}
-    with ThreadPoolExecutor(decode_workers) as pool:
-        fill_images = _Filler(images, encoder.batch_size, encoder.preprocess, encoder.encode_images, pool)
-        for side in SIDES:
-            with tqdm(total=n_items[side], desc=f"images of {side}", unit="image", mininterval=1) as bar:
-                keys[side] = fill_images.all(_images(processed, SPLITS[side], bar))
-        fill_texts = _Filler(texts, encoder.batch_size, bytes.decode, encoder.encode_texts, pool)
-        with tqdm(total=sum(n_items.values()), desc="captions", unit="row", mininterval=1) as bar:
-            fill_texts.all(part for side in SIDES for part in _captions(processed, SPLITS[side], bar))
+    fill_images = _Filler(images, "image", engine, encoder.batch_size)
+    for side in SIDES:
+        with tqdm(total=n_items[side], desc=f"images of {side}", unit="image", mininterval=1) as bar:
+            keys[side] = fill_images.all(_images(processed, SPLITS[side], bar))
+    fill_texts = _Filler(texts, "text", engine, encoder.batch_size)
+    with tqdm(total=sum(n_items.values()), desc="captions", unit="row", mininterval=1) as bar:
+        fill_texts.all(part for side in SIDES for part in _captions(processed, SPLITS[side], bar))
     with writing_embedding_set(out, dim=encoder.dim, fingerprint=encoder.fingerprint) as writer:
         for side in SIDES:
             _write_side(writer, side, processed, keys[side], images, texts)
@@ -106,25 +99,17 @@ def embed_catalog(
     return Embedded(n_items, computed, 2 * sum(n_items.values()) - computed, images.damaged + texts.damaged)
 
 
-class _Filler(Generic[Ready]):
+class _Filler:
     """Adds to a space what it lacks of some contents, in batches of one size."""
 
-    def __init__(
-        self,
-        space: Space,
-        batch_size: int,
-        prepare: Callable[[bytes], Ready],
-        encode: Callable[[Sequence[Ready]], FloatArray],
-        pool: ThreadPoolExecutor,
-    ) -> None:
+    def __init__(self, space: Space, kind: Kind, engine: Engine, batch_size: int) -> None:
         self.computed = 0
         self._space = space
+        self._kind: Kind = kind
+        self._engine = engine
         self._batch_size = batch_size
-        self._prepare = prepare
-        self._encode = encode
-        self._pool = pool
         self._seen: set[bytes] = set()  # added in this run or about to be
-        self._waiting: deque[tuple[str, bytes, Future[Ready]]] = deque()
+        self._asked: deque[list[tuple[str, bytes]]] = deque()  # names and keys of batches that the engine has
         self._done: list[tuple[bytes, FloatArray]] = []
 
     def all(self, parts: Iterable[tuple[Sequence[str], Sequence[bytes]]]) -> bytearray:
@@ -134,27 +119,38 @@ class _Filler(Generic[Ready]):
             IntegrityError: the backbone makes a row of NaN or zeros of something; its chunk is not kept.
         """
         keys = bytearray()
+        for rows in self._engine.embed(self._kind, self._lacking(parts, keys)):
+            self._take(self._asked.popleft(), rows)
+        self._keep()
+        return keys
+
+    def _lacking(
+        self, parts: Iterable[tuple[Sequence[str], Sequence[bytes]]], keys: bytearray
+    ) -> Iterator[list[bytes]]:
+        """Batches of what neither the space nor an earlier batch has; all keys are added to `keys` on the way."""
+        waiting: list[tuple[str, bytes, bytes]] = []
         for names, contents in parts:
             own = [content_key(content) for content in contents]
             for i in np.flatnonzero(self._space.find(as_keys(own))[:, 0] < 0).tolist():
                 if own[i] not in self._seen:
                     self._seen.add(own[i])
-                    self._waiting.append((names[i], own[i], self._pool.submit(self._prepare, contents[i])))
-                    if len(self._waiting) == _AHEAD * self._batch_size:
-                        self._one_batch()
+                    waiting.append((names[i], own[i], contents[i]))
+                    if len(waiting) == self._batch_size:
+                        yield self._ask(waiting)
+                        waiting = []
             keys += b"".join(own)
-        while self._waiting:
-            self._one_batch()
-        self._keep()
-        return keys
+        if waiting:
+            yield self._ask(waiting)
 
-    def _one_batch(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
-        rows = self._encode([future.result() for *_, future in batch])
+    def _ask(self, batch: Sequence[tuple[str, bytes, bytes]]) -> list[bytes]:
+        self._asked.append([(name, key) for name, key, _ in batch])
+        return [content for *_, content in batch]
+
+    def _take(self, batch: Sequence[tuple[str, bytes]], rows: FloatArray) -> None:
         bad = first_bad_row(rows)
         if bad is not None:
             raise IntegrityError(f"the embedding of {batch[bad][0]} is not finite or not of length 1; not kept")
-        self._done += [(key, row) for (_, key, _), row in zip(batch, rows, strict=True)]
+        self._done += [(key, row) for (_, key), row in zip(batch, rows, strict=True)]
         self.computed += len(batch)
         if len(self._done) >= _CHUNK * self._batch_size:
             self._keep()

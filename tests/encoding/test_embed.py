@@ -17,6 +17,7 @@ from lib.catalog.shards import SplitWriter
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.embed import Embedded, embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
+from lib.encoding.engine import LocalEngine
 from lib.errors import DataError, IntegrityError
 
 DIM = 5
@@ -92,7 +93,7 @@ class Runs:
         processed = _catalogue(self.folder / f"hf{self.n}", items)
         out = self.folder / f"out{self.n}"
         with EmbeddingCache(self.folder / cache, max_bytes=10**9) as opened:
-            return embed_catalog(processed, out, encoder, opened, decode_workers=2), out  # type: ignore[arg-type]
+            return embed_catalog(processed, out, encoder, opened, LocalEngine(encoder, decode_workers=2)), out  # type: ignore[arg-type]
 
     def clean(self, items: Sequence[tuple[str, str, str, str | None]], encoder: FakeEncoder) -> Path:
         return self.run(items, encoder, cache=f"clean{self.n}")[1]
@@ -217,7 +218,7 @@ def test_rows_that_are_no_embeddings_are_refused_and_the_old_files_stay(runs: Ru
         EmbeddingCache(runs.folder / "other", max_bytes=10**9) as cache,
         pytest.raises(IntegrityError, match="the embedding of the image of item 't0' is not finite"),
     ):
-        embed_catalog(runs.folder / "hf1", out, Broken(), cache, decode_workers=1)  # type: ignore[arg-type]
+        embed_catalog(runs.folder / "hf1", out, Broken(), cache, LocalEngine(Broken(), decode_workers=1))  # type: ignore[arg-type]
     assert _bytes(out) == before
     assert not list((runs.folder / "other").glob("*/*.rows")), "nor are they kept for the next run"
 

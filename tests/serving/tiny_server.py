@@ -26,6 +26,7 @@ from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.embed import embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
+from lib.encoding.engine import LocalEngine
 from lib.params import load_params
 from lib.retrieval.index import build_indexes
 from lib.serving.opening import Places, open_searcher
@@ -134,7 +135,7 @@ def build(root: Path) -> Path:
     save_backbone(places.backbone, model, model_config=CONFIG, source="checkpoint")
     with EmbeddingCache(root / "cache", max_bytes=10**8) as cache:
         encoder = Encoder(load_backbone(places.backbone), batch_size=16)
-        embed_catalog(places.processed, places.baseline, encoder, cache, decode_workers=1)
+        embed_catalog(places.processed, places.baseline, encoder, cache, LocalEngine(encoder, decode_workers=1))
     baseline = load_embedding_set(places.baseline)
     _save_protocol(places, baseline.fingerprint)
     protocol = load_model(places.checkpoint, dim=DIM, backbone=baseline.fingerprint)
