@@ -21,6 +21,7 @@ from lib.encoding.backbone import Backbone, load_backbone, save_backbone
 from lib.encoding.embed import embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
+from lib.encoding.engine import LocalEngine
 from lib.encoding.item_images import ImageRows, cropped, open_image_rows
 from lib.errors import IntegrityError
 from lib.evaluation.compatibility import held_out_pairs
@@ -65,7 +66,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Embeddin
                         writer.add(row | {"category2": "tees", "image": {"bytes": photo(number), "path": "x"}})
         write_manifest(fresh, [path.name for path in fresh.glob("*.parquet")], facts={})
     with EmbeddingCache(folder / "cache", max_bytes=10**9) as cache:
-        embed_catalog(folder / "hf", folder / "out", encoder(folder / "backbone"), cache, decode_workers=1)
+        own = encoder(folder / "backbone")
+        embed_catalog(folder / "hf", folder / "out", own, cache, LocalEngine(own, decode_workers=1))
     return folder / "hf", folder / "backbone", load_embedding_set(folder / "out")
 
 
