@@ -3,11 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 # stages call `python`; the environment's own comes first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST_ARGS ?=
 
-.PHONY: run setup setup-dev test test-slow test-ray lint format bench seeds ablation cache-stats browser clean pin download serve
+.PHONY: run setup setup-dev test test-slow test-ray lint format bench bench-quick bench-long peers seeds ablation cache-stats browser clean pin download serve
 
 run: setup
 	python -m lib.params params.yaml
@@ -67,15 +68,30 @@ format: setup-dev
 	ruff format lib stages tests benchmarks
 	ruff check --fix lib stages tests benchmarks
 
-bench: setup-dev run
-	python -m benchmarks.training --write
-	python -m benchmarks.evaluation --write
+# the machine's limits, this project beside its peers, training, evaluation, index: 15 minutes on two cores
+bench: setup-dev run peers
+	python -m benchmarks --write
+
+# the same at small sizes, three minutes; writes nothing
+bench-quick: setup-dev run peers
+	python -m benchmarks --quick
+
+# what takes longer: growth to a million rows, the server under load, the pipeline from nothing; about two hours
+bench-long: setup-dev run
 	python -m benchmarks.fixed_dims --write
 	python -m benchmarks.compatibility --write
 	python -m benchmarks.server --write
 	python -m benchmarks.growth --write
-	python -m benchmarks.index --write
+	python -m benchmarks.scale --write
 	python -m benchmarks.pipeline --write
+
+# the environment of the peers that benchmarks are compared with; one that cannot be installed is missing in the table
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt \
+		&& touch $@
 
 # the scoreboard under three seeds of everything that is trained, in a private copy under .cache/seeds
 seeds: setup
