@@ -117,22 +117,30 @@ def _search_chunk(
     padded = np.zeros((n_groups * group, gallery.shape[1]), dtype=np.float32)
     padded[: len(items)] = gallery[items.start : items.stop]
     transposed = torch.from_numpy(padded).T
-    blocked = {}
+    blocked: dict[str, torch.Tensor | None] = {}
     for name, mask in masks.items():
+        allowed_here = mask[items.start : items.stop]
         bias = np.full(len(padded), -np.inf, dtype=np.float32)
-        bias[: len(items)][mask[items.start : items.stop]] = 0.0
-        blocked[name] = torch.from_numpy(bias)
-    block = max(_BLOCK_CELLS // len(padded), 1)
-    for first in range(0, len(queries), block):
+        bias[: len(items)][allowed_here] = 0.0
+        blocked[name] = None if allowed_here.all() else torch.from_numpy(bias)
+    n_blocks = max(-(-len(queries) * len(padded) // _BLOCK_CELLS), 1)
+    block = -(-len(queries) // n_blocks)  # of about equal size: a small last one would multiply slowly
+    # one buffer for all blocks and one for all masks, both by numpy, which asks for large pages: a fresh buffer for
+    # every product cost half as much as the product
+    products = np.empty((block, len(padded)), dtype=np.float32)
+    masked = np.empty_like(products) if any(bias_here is not None for bias_here in blocked.values()) else products
+    for first in range(0, len(queries), max(block, 1)):
         part = range(first, min(first + block, len(queries)))
         embeddings = torch.from_numpy(np.array(queries[part.start : part.stop], dtype=np.float32))
-        scores = embeddings @ transposed
+        scores = torch.mm(embeddings, transposed, out=torch.from_numpy(products[: len(part)]))
+        scores[:, len(items) :] = -torch.inf
         if excluded is not None:
             query, item = excluded.cells(part, items)
             scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
-        allowed = torch.empty_like(scores)  # one buffer: fresh pages for every mask cost more than the sum
         for name, bias_tensor in blocked.items():
-            torch.add(scores, bias_tensor, out=allowed)
+            allowed = scores
+            if bias_tensor is not None:
+                allowed = torch.add(scores, bias_tensor, out=torch.from_numpy(masked[: len(part)]))
             rows, best = best_of_groups(allowed, n_groups=n_groups, width=width)
             found[name].add(slice(part.start, part.stop), rows + items.start, best)
 
