@@ -41,7 +41,7 @@ class Ran:
     """One run: the program's answer and its largest resident bytes, or why there is none."""
 
     answer: Mapping[str, Any] | None
-    peak: int = 0
+    peak: int | None = None
     reason: str = ""
     rows: np.ndarray | None = None
 
@@ -94,13 +94,12 @@ class Peers:
                     stdout=said,
                     stderr=subprocess.STDOUT,
                 )
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+                process.wait()
             if process.returncode or not (folder / "answer.json").is_file():
                 return Ran(None, reason=last_line((folder / "said").read_text(errors="replace"), process.returncode))
             answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
             rows = np.load(folder / "rows.npy") if (folder / "rows.npy").is_file() else None
-            return Ran(answer, usage.ru_maxrss * 1024, rows=rows)
+            return Ran(answer, answer["peak"], rows=rows)
 
 
 def last_line(said: str, code: int) -> str:
@@ -129,7 +128,7 @@ def seconds_of(ran: Sequence[Ran], key: str = "seconds") -> float | None:
 
 def peak_of(ran: Sequence[Ran]) -> int | None:
     """The largest of the rounds; None where there was none."""
-    return max((one.peak for one in ran if one.answer is not None), default=None)
+    return max((one.peak for one in ran if one.peak is not None), default=None)
 
 
 def reason_of(ran: Sequence[Ran]) -> str:

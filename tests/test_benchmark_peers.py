@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -277,3 +278,21 @@ def test_rates_come_from_figures_and_a_missing_one_is_named() -> None:
 def test_peer_programs_reads_nothing_of_the_project() -> None:
     source = (ROOT / "benchmarks" / "peer_programs.py").read_text(encoding="utf-8")
     assert not re.findall(r"^\s*(?:from|import) (?:lib|benchmarks)\b", source, flags=re.MULTILINE)
+
+
+def test_the_readme_has_the_table_of_the_kept_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if not figures.KEPT.is_file():
+        assert sizing.BEGIN in readme and sizing.END in readme
+        return
+    text = sizing.table(sizing.rates_of(load(figures.KEPT)), load_params(ROOT / "params.yaml").index)
+    assert readme == sizing.put(readme, text), "run `python -m benchmarks.sizing --write`"
+
+
+def test_a_peak_is_of_the_program_and_not_of_what_started_it() -> None:
+    ballast = bytearray(b"x" * 700_000_000)
+    ran = Peers(Path("none"), threads=1)._start(
+        [sys.executable, str(ROOT / "benchmarks" / "peer_programs.py")], "versions", {}
+    )
+    assert len(ballast) and ran.peak is not None
+    assert 10e6 < ran.peak < 700e6
