@@ -64,6 +64,7 @@ def group_pairs(groups: Mapping[str, Sequence[str]], item_ids: Sequence[str]) ->
     """
     place = {item: row for row, item in enumerate(item_ids)}
     left, right = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    triangles: dict[int, tuple[IntArray, IntArray]] = {}  # by size: there are far fewer sizes than groups
     for product in sorted(groups):
         missing = [item for item in groups[product] if item not in place]
         if missing:
@@ -72,7 +73,9 @@ def group_pairs(groups: Mapping[str, Sequence[str]], item_ids: Sequence[str]) ->
                 "re-run stage build_groups"
             )
         rows = np.sort(np.array([place[item] for item in groups[product]], dtype=np.int64))
-        first, second = np.triu_indices(len(rows), k=1)
+        if len(rows) not in triangles:
+            triangles[len(rows)] = np.triu_indices(len(rows), k=1)
+        first, second = triangles[len(rows)]
         left.append(rows[first])
         right.append(rows[second])
     return np.concatenate(left), np.concatenate(right)

@@ -32,6 +32,8 @@ from lib.supervision.codes import (
 )
 
 COLUMNS = ("anchor_id", "negative_id", "score", "positive_score", "rank", "differs_in", "suspect")
+_SIBLINGS = 512
+"""Pairs scored at once: their float64 rows stay in the processor's cache."""
 
 
 def mine_hard_negatives(
@@ -131,8 +133,8 @@ def choose_anchors(codes: IntArray, eligible: IntArray, *, params: Mine) -> IntA
 def sibling_scores(images: FloatArray, left: IntArray, right: IntArray) -> ScoreArray:
     """(n_items,) best score of each item with its group siblings, -inf where it has none."""
     best = np.full(len(images), -np.inf)
-    for start in range(0, len(left), 65_536):
-        a, b = left[start : start + 65_536], right[start : start + 65_536]
+    for start in range(0, len(left), _SIBLINGS):
+        a, b = left[start : start + _SIBLINGS], right[start : start + _SIBLINGS]
         # e: embedding axis is summed, p: pairs stay
         scores = np.einsum("pe,pe->p", images[a].astype(np.float64), images[b].astype(np.float64))
         np.maximum.at(best, a, scores)
@@ -209,8 +211,10 @@ def _rows(
     anchor, rank = np.nonzero(mask)
     ids = meta["item_id"].to_numpy()
     positive = chosen.positive[anchor]
-    names = np.array(params.attributes)
-    differs_in = [",".join(names[row]) for row in chosen.differs[anchor, rank]]
+    differs = chosen.differs[anchor, rank]
+    ways, way = np.unique(differs, axis=0, return_inverse=True) if len(differs) else (differs, np.zeros(0, np.int64))
+    said = [",".join(name for name, known in zip(params.attributes, row, strict=True) if known) for row in ways]
+    differs_in = [said[number] for number in way.tolist()]
     return pd.DataFrame(
         {
             "anchor_id": ids[anchors[anchor]],
@@ -232,7 +236,7 @@ def _statistics(
     n_positive = int(np.isfinite(chosen.positive).sum())
     n_sibling = int(np.isfinite(sibling).sum())
     ratios = (accepted["score"] / accepted["positive_score"]).dropna()
-    split = accepted["differs_in"].str.split(",").explode()
+    differs = chosen.differs[chosen.accepted].sum(axis=0).tolist()
     return {
         "items": n_items,
         "eligible": n_eligible,
@@ -245,7 +249,7 @@ def _statistics(
         "candidates_known_different": int(chosen.known_different.sum()),
         "negatives": len(accepted),
         "suspects": int(table["suspect"].sum()),
-        "differs_in": {name: int((split == name).sum()) for name in params.attributes},
+        "differs_in": dict(zip(params.attributes, differs, strict=True)),
         "median_rank": float(accepted["rank"].median()) if len(accepted) else "skipped: no negative",
         "median_score_ratio": round(float(ratios.median()), 4) if len(ratios) else "skipped: no negative",
     }
