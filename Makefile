@@ -71,6 +71,7 @@ format: setup-dev
 # the machine's limits, this project beside its peers, training, evaluation, index: 15 minutes on two cores
 bench: setup-dev run peers
 	python -m benchmarks --write
+	python -m benchmarks.sizing --write
 
 # the same at small sizes, three minutes; writes nothing
 bench-quick: setup-dev run peers

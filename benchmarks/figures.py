@@ -95,7 +95,7 @@ def verdict(figure: Figure, figures: Sequence[Figure]) -> str:
     share, gain = share_of_limit(figure, figures), gain_of_ours(figure, figures)
     said = []
     if figure.least_of_limit is not None and share is not None:
-        said.append(_held(f"≥ {figure.least_of_limit:g} of limit", share >= figure.least_of_limit))
+        said.append(_held(f"≥ {figure.least_of_limit:.2g} of limit", share >= figure.least_of_limit))
     if figure.least_gain is not None and gain is not None:
         said.append(_held(f"≥ {figure.least_gain:g} ×", gain >= figure.least_gain))
     if figure.most_seconds is not None and figure.seconds is not None:

@@ -79,7 +79,7 @@ def write_rows(folder: Path, *, items: int, queries: int, searched: int, anchors
     np.save(folder / "gallery.npy", gallery)
     np.save(folder / "gallery_products.npy", products.astype(np.int64))
     asked = np.sort(rng.choice(items, size=min(queries, items), replace=False))
-    noisy = gallery[asked] + 1.5 * rng.normal(size=(len(asked), dim)).astype(np.float32) / np.float32(dim**0.5)
+    noisy = gallery[asked] + 5.0 * rng.normal(size=(len(asked), dim)).astype(np.float32) / np.float32(dim**0.5)
     np.save(folder / "queries.npy", (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32))
     np.save(folder / "queries_products.npy", products[asked].astype(np.int64))
     np.save(folder / "searched.npy", gallery[:searched])

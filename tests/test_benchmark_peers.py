@@ -141,7 +141,11 @@ def test_quick_is_smaller_than_full_in_everything() -> None:
     assert max(scale.QUICK_ROWS) < min(scale.ROWS)
 
 
-def test_quick_runs_are_never_written_down(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_runs_are_never_written_down(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(driver, "run", lambda name, *, quick, write: True)  # whatever is let through starts nothing
+    monkeypatch.setattr(driver, "LATEST", tmp_path / "figures.json")
     with pytest.raises(SystemExit):
         driver.main(["--quick", "--write"])
     assert "too little" in capsys.readouterr().err
