@@ -101,6 +101,17 @@ class EmbeddingSet:
     fingerprint: str
     image_weight: float | None = None
 
+    @property
+    def gallery(self) -> FloatArray:
+        """(n_items, dim) the images that can be found."""
+        return self.catalog.images
+
+    @property
+    def gallery_ids(self) -> list[str]:
+        """The item id of each of their rows."""
+        ids: list[str] = self.catalog.meta["item_id"].tolist()
+        return ids
+
 
 class EmbeddingSetWriter:
     """Writes an embedded catalogue a part at a time; see `writing_embedding_set`."""

@@ -29,7 +29,10 @@ from lib.recipe_sections import (
     Pairs,
     PairShares,
     Sampler,
+    TowerHead,
+    TowerNetwork,
     Train,
+    TwoTower,
     Validation,
 )
 from lib.sections import (
@@ -103,7 +106,10 @@ __all__ = [
     "Section",
     "Splits",
     "Target",
+    "TowerHead",
+    "TowerNetwork",
     "Train",
+    "TwoTower",
     "Validation",
     "load_params",
     "parse_params",
@@ -130,6 +136,7 @@ class Params(Section):
     scoreboard: Scoreboard
     embedding_map: EmbeddingMap
     index: Index
+    two_tower: TwoTower
 
 
 def pattern_only_under(policy: Literal["pattern_only", "ordinary"], categories: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.sections import Attribute, Bootstrap, Fraction, PairKind, Positive, Section
+from lib.sections import Attribute, Bootstrap, Fraction, IndexKind, PairKind, Positive, Section
 
 
 class Groups(Section):
@@ -158,4 +158,62 @@ class Compatibility(Section):
     def _images_are_augmented(self) -> Compatibility:
         if self.augment != "none" and self.inputs != "images":
             raise ValueError(f"augment: {self.augment} changes images; it needs inputs: images")
+        return self
+
+
+class TowerHead(Section):
+    """What is trained on top of the frozen backbone, of either side; identity at initialisation."""
+
+    kind: Literal["linear", "mlp"]
+    hidden: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TowerNetwork(Section):
+    """A network that is trained as a whole: `tower: resnet18` and `vit_b_16`."""
+
+    pretrained: bool
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    dim: Positive
+    min_area: Annotated[float, Field(gt=0, le=1)]
+    mirror: Fraction
+    colour: Fraction
+    device: Literal["auto", "cpu", "cuda"]
+
+
+class TwoTower(Section):
+    """The two-tower model: photos of one side find those of the other."""
+
+    pairs: str
+    candidates: str
+    query_gt: str
+    images_root: str
+    max_bad_fraction: Fraction
+    tower: Literal["backbone", "resnet18", "vit_b_16"]
+    shared: bool
+    head: TowerHead
+    network: TowerNetwork
+    batch_size: Annotated[int, Field(ge=2)]
+    accumulate: Positive
+    epochs: Positive
+    patience: Annotated[int, Field(ge=0)]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    initial_temperature: Annotated[float, Field(ge=0.01, le=1)]
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: int
+    bootstrap: Bootstrap
+    gallery_queries: Annotated[int, Field(ge=0)]
+    index: tuple[IndexKind, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> TwoTower:
+        if self.pairs and not (self.candidates and self.query_gt):
+            raise ValueError('pairs need candidates and query_gt beside them; without any say pairs: ""')
+        if not self.index or len(set(self.index)) < len(self.index):
+            raise ValueError("index must name one or more kinds, each once")
+        if self.tower == "vit_b_16" and self.network.image_size % 16:
+            raise ValueError(
+                f"image_size {self.network.image_size} is no multiple of 16, the side of vit_b_16's patches"
+            )
         return self

@@ -128,7 +128,7 @@ def test_plots_name_columns_that_the_committed_curves_have() -> None:
     """DVC draws nothing, and hardly says so, when a field is missing."""
     plots = [plot for entry in PIPELINE["plots"] if isinstance(entry, dict) for plot in entry.values()]
     drawn = {(file, field) for plot in plots for file, field in plot["y"].items()}
-    assert len(drawn) == 2
+    assert len(drawn) == 3
     for file, field in drawn:
         columns = (ROOT / file).read_text(encoding="utf-8").splitlines()[0].split(",")
         assert field in columns and "epoch" in columns

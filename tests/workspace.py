@@ -37,6 +37,7 @@ TINY: dict[str, Any] = {
     "scoreboard": {"bootstrap": {"resamples": 100}, "changes_shown": 2},
     "embedding_map": {"items": 60},
     "index": {"card": {"queries": 20}},
+    "two_tower": {"epochs": 2, "bootstrap": {"resamples": 100}, "gallery_queries": 2},
 }
 
 

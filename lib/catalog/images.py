@@ -68,8 +68,8 @@ class NormalImage:
     notes: tuple[str, ...] = ()
 
 
-def resolve_under(root: Path, name: str) -> Path:
-    """The regular file `name` under `root`, symbolic links followed.
+def resolve_under(root: Path, name: str, *, key: str = "data.image_root") -> Path:
+    """The regular file `name` under `root`, symbolic links followed; messages call the root by its parameter, `key`.
 
     Raises:
         ImageError: `path_escape` (absolute, or its real place is outside the root), `bad_path` (NUL or
@@ -79,14 +79,14 @@ def resolve_under(root: Path, name: str) -> Path:
     if "\0" in name:
         raise ImageError("bad_path", "the name holds a NUL character")
     if Path(name).is_absolute():
-        raise ImageError("path_escape", "absolute path; image paths are relative to data.image_root")
+        raise ImageError("path_escape", f"absolute path; image paths are relative to {key}")
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()):
-            raise ImageError("path_escape", "its real place is outside data.image_root")
+            raise ImageError("path_escape", f"its real place is outside {key}")
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageError("missing_file", "no such file under data.image_root") from None
+        raise ImageError("missing_file", f"no such file under {key}") from None
     except UnicodeEncodeError:
         raise ImageError("bad_path", "the name cannot be a file name on this system") from None
     except (OSError, RuntimeError) as error:
@@ -99,9 +99,9 @@ def resolve_under(root: Path, name: str) -> Path:
     return path
 
 
-def read_file(root: Path, name: str) -> bytes:
+def read_file(root: Path, name: str, *, key: str = "data.image_root") -> bytes:
     """Bytes of a photo under `root`; see `resolve_under`. Adds `zero_bytes`, `file_too_large`, `unreadable`."""
-    path = resolve_under(root, name)
+    path = resolve_under(root, name, key=key)
     try:
         size = path.stat().st_size
         if size == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lib.catalog.bad_rows import BadRows
 from lib.catalog.schema import SPLITS
 from lib.catalog.sources.cells import DELIMITERS, CellRow, CellTable
 from lib.errors import ConfigError, DataError
 
 COLUMNS = ("a_id", "b_id", "label")
 LABELS = {"0": 0, "1": 1}
-MAX_EXAMPLES = 20
 _ENDINGS = (*DELIMITERS, ".parquet", ".pq")
 
 
@@ -26,7 +26,7 @@ class ItemPairs:
 
     Attributes:
         pairs: `a_id`, `b_id`, `label` (1 goes together, 0 does not) and `split`, in the order of the file.
-        report: counts; for each reason why a row cannot be used, the first `MAX_EXAMPLES` as `file:line: detail`.
+        report: counts; for each reason why a row cannot be used, the first ones as `file:line: detail`.
     """
 
     pairs: pd.DataFrame
@@ -68,7 +68,7 @@ def read_item_pairs(path: Path, items: pd.DataFrame, *, max_bad_fraction: float)
     """
     table, splits = _open(path), dict(zip(items["item_id"], items["split"], strict=True))
     at = [table.columns.index(name) for name in COLUMNS]
-    width, n_rows, bad = len(table.columns), 0, _Bad(path.name)
+    width, n_rows, bad = len(table.columns), 0, BadRows(path.name)
     by_items: dict[tuple[str, str], list[_Row]] = defaultdict(list)
     for cells in table.rows():
         n_rows += 1
@@ -108,37 +108,6 @@ def read_item_pairs(path: Path, items: pd.DataFrame, *, max_bad_fraction: float)
     return ItemPairs(pairs, report)
 
 
-class _Bad:
-    """Rows that cannot be used, by reason."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._found: dict[str, list[tuple[int, str]]] = defaultdict(list)
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self._found.values()))
-
-    def add(self, reason: str, line: int, detail: str) -> None:
-        self._found[reason].append((line, detail))
-
-    def report(self) -> dict[str, Any]:
-        return {
-            reason: {"count": len(found), "first": [self._place(place) for place in sorted(found)[:MAX_EXAMPLES]]}
-            for reason, found in sorted(self._found.items())
-        }
-
-    def lines(self) -> str:
-        common = Counter({reason: len(found) for reason, found in sorted(self._found.items())}).most_common(5)
-        return "\n".join(
-            f"  {count} × {reason}, first {self._place(min(self._found[reason]))}" for reason, count in common
-        )
-
-    def _place(self, place: tuple[int, str]) -> str:
-        line, detail = place
-        return f"{self._file}:{line}: {detail}"
-
-
 def _open(path: Path) -> CellTable:
     if not path.is_file():
         raise ConfigError(
@@ -156,7 +125,7 @@ def _open(path: Path) -> CellTable:
     return table
 
 
-def _checked(row: CellRow, at: list[int], width: int, splits: Mapping[str, str], bad: _Bad) -> _Row | None:
+def _checked(row: CellRow, at: list[int], width: int, splits: Mapping[str, str], bad: BadRows) -> _Row | None:
     if len(row.cells) != width:
         bad.add("ragged_row", row.number, f"expected {width} cells, got {len(row.cells)}")
         return None
@@ -175,7 +144,7 @@ def _checked(row: CellRow, at: list[int], width: int, splits: Mapping[str, str],
     return None
 
 
-def _one_of(same: list[_Row], bad: _Bad) -> _Row | None:
+def _one_of(same: list[_Row], bad: BadRows) -> _Row | None:
     """The row that speaks for all rows of the same two items, None when they contradict each other."""
     if len({row.label for row in same}) > 1:
         for row in same:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from lib.atomic import replacing_folder
@@ -21,19 +22,31 @@ from lib.catalog.drawing.cut import make_cut
 from lib.catalog.drawing.outfits import Garment, Outfit, draw_outfits
 from lib.catalog.drawing.plan import Product, plan_product
 from lib.catalog.drawing.scene import draw_view, make_staging
+from lib.catalog.drawing.street import draw_street_view
 from lib.catalog.drawing.wording import write_texts
 
 CATALOGUE_FIELDS = ("id", "image", "gender", "category", "subcategory", "color", "title", "description")
 TRUTH_FIELDS = ("id", "product", "category", "material", "pattern", "neckline", "sleeve", "color", "view")
 PAIRS_PER_PRODUCT = 8
+STREET = "street"
+STREET_SHARE, STREET_TEST_SHARE = 0.6, 0.25
+"""Of the products, those that were also seen in a street; of these, those whose shop photos are to be found."""
 
 Row = dict[str, str]
 Rows = list[tuple[Row, Row]]
 """Of a product: the catalogue row and the truth row of every view."""
 
+
+class Drawn(NamedTuple):
+    """What was drawn of a product; `table` is the one that its street photo stands in, None without such a photo."""
+
+    rows: Rows
+    table: str | None
+
+
 # Each product has one independent stream of chance per purpose, so that a change to the texts of the sample
 # leaves its pictures alone, and the other way round.
-_CUT, _STAGING, _TEXT, _VIEW, _OUTFITS = 1, 2, 3, 4, 5  # outfits are of no product: theirs is number 0's
+_CUT, _STAGING, _TEXT, _VIEW, _OUTFITS, _STREET = 1, 2, 3, 4, 5, 6  # outfits are of no product: theirs is number 0's
 _CHUNK = 8
 
 
@@ -72,8 +85,8 @@ def _rows(product: Product, seed: int) -> Rows:
     return rows
 
 
-def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> Rows:
-    """Draw and save every view of one product; returns its rows."""
+def _draw_product(number: int, *, folder: Path, image_size: int, seed: int) -> Drawn:
+    """Draw and save every view of one product, and perhaps a photo taken in a street."""
     product = plan_product(seed, number)
     cut = make_cut(_stream(seed, number, _CUT), product)
     staging = make_staging(_stream(seed, number, _STAGING), product)
@@ -81,10 +94,34 @@ def _draw_product(number: int, *, images: Path, image_size: int, seed: int) -> R
     for k, (row, truth) in enumerate(rows):
         rng = _stream(seed, number, _VIEW, k)
         picture = draw_view(product, cut, staging, truth["view"], rng, image_size)
-        encoded = io.BytesIO()  # Pillow takes no notice of a write that the disk cut short
-        picture.save(encoded, "JPEG", quality=int(rng.integers(68, 94)))
-        (images / row["image"]).write_bytes(encoded.getvalue())
-    return rows
+        _save(folder / "images" / row["image"], picture, quality=int(rng.integers(68, 94)))
+    rng = _stream(seed, number, _STREET)
+    seen, tested = rng.random(2) < (STREET_SHARE, STREET_TEST_SHARE)
+    if not seen:
+        return Drawn(rows, None)
+    picture = draw_street_view(product, cut, staging, rng, image_size)
+    _save(folder / STREET / f"{product.key}.jpg", picture, quality=int(rng.integers(40, 80)))
+    return Drawn(rows, "query_gt" if tested else "pairs")
+
+
+def _save(path: Path, picture: Image.Image, *, quality: int) -> None:
+    encoded = io.BytesIO()  # Pillow takes no notice of a write that the disk cut short
+    picture.save(encoded, "JPEG", quality=quality)
+    path.write_bytes(encoded.getvalue())
+
+
+def _write_street(folder: Path, drawn: Sequence[Drawn]) -> None:
+    """The three tables of the two-tower model; a product's street photo goes with each of its shop photos."""
+    shop = [[f"images/{row['image']}" for row, _ in product.rows] for product in drawn]
+    _write(folder / "candidates.csv", ("cand_path",), [{"cand_path": path} for paths in shop for path in paths])
+    for table, cand in (("pairs", "cand_path"), ("query_gt", "gt_cand_path")):
+        rows = [
+            {"query_path": f"{STREET}/{product.rows[0][1]['product']}.jpg", cand: path}
+            for product, paths in zip(drawn, shop, strict=True)
+            if product.table == table
+            for path in paths
+        ]
+        _write(folder / f"{table}.csv", ("query_path", cand), rows)
 
 
 def _outfits(rows: list[tuple[Row, Row]], *, n_pairs: int, seed: int) -> list[Outfit]:
@@ -113,13 +150,15 @@ def _write(path: Path, fields: tuple[str, ...], rows: Sequence[Mapping[str, obje
 
 
 def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, workers: int) -> dict[str, Any]:
-    """Draw the sample catalogue into out/catalogue.csv, outfits.csv, truth.csv and images/<item id>.jpg.
+    """Draw the sample catalogue into out/catalogue.csv, outfits.csv, truth.csv, images/<item id>.jpg and street/.
 
     The folder is replaced as a whole; a run that fails leaves the old one.
     Pictures are image_size x image_size pixels. The files are byte-identical for equal (n_products, image_size,
     seed), whatever the number of worker processes; a larger n_products only adds products after the others, but
     draws other outfits. catalogue.csv is what a shop would hand over, outfits.csv what its stylist says of pairs of
-    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests.
+    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests. street/ holds
+    photos of some products taken in a street (lib/catalog/drawing/street.py) and the tables of the two-tower model:
+    pairs.csv, query_gt.csv (other products) and candidates.csv (every shop photo), paths relative to `out`.
 
     Returns n_products, n_items and, per attribute, how many products have each value.
     Raises ValueError when n_products is negative or image_size is below 16, BusyError when the disk is full.
@@ -129,25 +168,27 @@ def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, worke
     if image_size < 16:
         raise ValueError(f"image_size must be at least 16 pixels, got {image_size}")
     with replacing_folder(out) as folder:
-        images = folder / "images"
-        images.mkdir()
-        work = partial(_draw_product, images=images, image_size=image_size, seed=seed)
+        for name in ("images", STREET):
+            (folder / name).mkdir()
+        work = partial(_draw_product, folder=folder, image_size=image_size, seed=seed)
         drawn = _draw_all(work, n_products, workers)
-        rows = [pair for product in drawn for pair in product]
+        rows = [pair for product in drawn for pair in product.rows]
         _write(folder / "catalogue.csv", CATALOGUE_FIELDS, [row for row, _ in rows])
         _write(folder / "truth.csv", TRUTH_FIELDS, [truth for _, truth in rows])
         outfits = _outfits(rows, n_pairs=PAIRS_PER_PRODUCT * n_products, seed=seed)
         _write(folder / "outfits.csv", Outfit._fields, [pair._asdict() for pair in outfits])
+        _write_street(folder / STREET, drawn)
         os.sync()  # once: a flush per photo takes longer than drawing it
-    firsts = [product[0][1] for product in drawn]
+    firsts = [product.rows[0][1] for product in drawn]
     statistics: dict[str, Any] = {"n_products": n_products, "n_items": len(rows)}
     for name in ("category", "material", "pattern", "neckline", "sleeve", "color"):
         statistics[name] = dict(sorted(Counter(truth[name] or "none" for truth in firsts).items()))
     statistics["view"] = dict(sorted(Counter(truth["view"] for _, truth in rows).items()))
+    statistics["street"] = sum(product.table is not None for product in drawn)
     return statistics
 
 
-def _draw_all(work: Callable[[int], Rows], n_products: int, workers: int) -> list[Rows]:
+def _draw_all(work: Callable[[int], Drawn], n_products: int, workers: int) -> list[Drawn]:
     if workers > 1 and n_products > 1:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             results = pool.map(work, range(n_products), chunksize=_CHUNK)

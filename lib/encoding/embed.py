@@ -195,3 +195,34 @@ def _distinct_captions(rows: pa.RecordBatch) -> tuple[list[bytes], IntArray]:
     coded = pc.fill_null(rows.column("caption"), "").dictionary_encode()
     captions = [caption.encode() for caption in coded.dictionary.to_pylist()]
     return captions, coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def cached_image_rows(
+    parts: Iterable[tuple[Sequence[str], Sequence[bytes]]],
+    encoder: Encoder,
+    cache: EmbeddingCache,
+    *,
+    decode_workers: int,
+) -> FloatArray:
+    """Embeddings of images outside the catalogue, computed where the cache lacks them.
+
+    Args:
+        parts: names, for messages, and encoded images of some at a time.
+        encoder: the frozen backbone.
+        cache: open; what is computed is added.
+        decode_workers: threads that decode images while the model computes.
+
+    Returns:
+        (n, dim) float32, unit rows, in the order of the images; the same bytes as `embed_catalog` writes.
+
+    Raises:
+        IntegrityError: the backbone makes a row of NaN or zeros of an image.
+        BusyError: the disk is full; run again to go on.
+    """
+    space = cache.space({**encoder.facts, "kind": "image"}, dim=encoder.dim)
+    with ThreadPoolExecutor(decode_workers) as pool:
+        filler = _Filler(space, encoder.batch_size, encoder.preprocess, encoder.encode_images, pool)
+        keys = filler.all(parts)
+    rows = space.read(as_keys(keys))
+    space.touch()
+    return rows

@@ -109,7 +109,14 @@ def cropped(image: bytes, rng: np.random.Generator) -> bytes:
     """A random part of an image, mirrored half of the time, as PNG: the encoder takes encoded images."""
     with Image.open(io.BytesIO(image)) as opened:
         picture = opened.convert("RGB")
-    area = rng.uniform(MIN_AREA, 1.0)
+    stream = io.BytesIO()
+    crop_and_mirror(picture, rng, min_area=MIN_AREA, mirror=0.5).save(stream, "PNG", compress_level=0)
+    return stream.getvalue()
+
+
+def crop_and_mirror(picture: Image.Image, rng: np.random.Generator, *, min_area: float, mirror: float) -> Image.Image:
+    """A random part of a picture of at least the share `min_area`, mirrored with probability `mirror`."""
+    area = rng.uniform(min_area, 1.0)
     stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(MAX_STRETCH))
     shares = np.minimum(np.sqrt(area) * np.array([stretch, 1.0 / stretch]), 1.0)
     width, height = np.maximum((shares * picture.size).astype(int), 1).tolist()
@@ -117,8 +124,4 @@ def cropped(image: bytes, rng: np.random.Generator) -> bytes:
         int(rng.integers(0, whole - part + 1)) for whole, part in zip(picture.size, (width, height), strict=True)
     )
     picture = picture.crop((left, top, left + width, top + height))
-    if rng.random() < 0.5:
-        picture = ImageOps.mirror(picture)
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=0)
-    return stream.getvalue()
+    return ImageOps.mirror(picture) if rng.random() < mirror else picture

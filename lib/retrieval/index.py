@@ -23,9 +23,10 @@ import faiss
 import numpy as np
 
 from lib.artifacts import FloatArray, read_json, read_manifest, sequence_sha256, write_json, write_manifest
-from lib.embeddings import EmbeddingSet, check_unit_rows
+from lib.embeddings import check_unit_rows
 from lib.errors import ConfigError, DataError, IntegrityError
 from lib.params import INDEX_KINDS, Index, IndexKind
+from lib.retrieval.gallery import Searchable
 from lib.retrieval.index_build import build_faiss
 from lib.retrieval.index_files import read_faiss, write_faiss
 from lib.retrieval.index_plan import IndexPlan, Settings, plan_indexes
@@ -49,14 +50,14 @@ class BuiltIndexes:
     seconds: dict[IndexKind, float]
 
 
-def build_indexes(folder: Path, embedded: EmbeddingSet, params: Index, *, rng: np.random.Generator) -> BuiltIndexes:
-    """Build the planned kinds over the gallery's images and write the folder.
+def build_indexes(folder: Path, embedded: Searchable, params: Index, *, rng: np.random.Generator) -> BuiltIndexes:
+    """Build the planned kinds over a gallery and write the folder.
 
     A kind that is not planned is written as an index without rows, so that the files are always the same ones.
 
     Args:
         folder: where to; `manifest.json` is written last.
-        embedded: its catalogue is the gallery.
+        embedded: the gallery: an embedded catalogue's images, or other rows.
         params: the section `index`.
         rng: for what ivf_pq learns from.
 
@@ -66,7 +67,7 @@ def build_indexes(folder: Path, embedded: EmbeddingSet, params: Index, *, rng: n
         ConfigError: a number does not fit the rows or dimensions.
         BusyError: the disk is full.
     """
-    gallery, ids = embedded.catalog.images, embedded.catalog.meta["item_id"].tolist()
+    gallery, ids = embedded.gallery, embedded.gallery_ids
     if not len(gallery):
         raise DataError("the gallery (train split) is empty: nothing to index; check data.splits.train")
     check_unit_rows(gallery, name="catalog_img")
@@ -95,22 +96,24 @@ def build_indexes(folder: Path, embedded: EmbeddingSet, params: Index, *, rng: n
     return BuiltIndexes(plan, seconds)
 
 
-def load_index(folder: Path, embedded: EmbeddingSet, *, kind: IndexKind | None = None) -> SearchIndex:
-    """Verify a folder and open one kind, the one that serves when None.
+def load_index(
+    folder: Path, embedded: Searchable, *, kind: IndexKind | None = None, stage: str = "build_index"
+) -> SearchIndex:
+    """Verify a folder and open one kind, the one that serves when None; `stage` builds it, for messages.
 
     Raises:
         IntegrityError: a file is missing, damaged or no such index, or the index was built from other embeddings.
         ConfigError: that kind was not built.
     """
-    facts, ids = _verified(folder, embedded)
-    return _open(folder, facts, embedded.catalog.images, ids, facts["default"] if kind is None else kind)
+    facts, ids = _verified(folder, embedded, stage)
+    return _open(folder, facts, embedded.gallery, ids, facts["default"] if kind is None else kind)
 
 
-def load_indexes(folder: Path, embedded: EmbeddingSet) -> dict[IndexKind, SearchIndex]:
+def load_indexes(folder: Path, embedded: Searchable, *, stage: str = "build_index") -> dict[IndexKind, SearchIndex]:
     """Verify a folder and open every kind that was built, the one that serves first; raises as `load_index`."""
-    facts, ids = _verified(folder, embedded)
+    facts, ids = _verified(folder, embedded, stage)
     kinds: list[IndexKind] = [facts["default"], *(kind for kind in facts["kinds"] if kind != facts["default"])]
-    return {kind: _open(folder, facts, embedded.catalog.images, ids, kind) for kind in kinds}
+    return {kind: _open(folder, facts, embedded.gallery, ids, kind) for kind in kinds}
 
 
 class SearchIndex:
@@ -193,20 +196,27 @@ class SearchIndex:
         check_unit_rows(queries, name="queries")
 
 
-def _verified(folder: Path, embedded: EmbeddingSet) -> tuple[dict[str, Any], list[str]]:
+def _verified(folder: Path, embedded: Searchable, stage: str) -> tuple[dict[str, Any], list[str]]:
     """Manifest and ids of a folder whose bytes are those that were written, from these embeddings."""
     facts = read_manifest(folder)
-    own_ids: list[str] = embedded.catalog.meta["item_id"].tolist()
-    gallery = embedded.catalog.images
-    found = {"fingerprint": embedded.fingerprint, "ids": sequence_sha256(own_ids), "embeddings": _sha256(gallery)}
+    if "embeddings" not in facts:
+        raise IntegrityError(
+            f"{folder}: holds no index ({facts.get('skipped', 'another folder')}); run `dvc repro {stage}`"
+        )
+    own_ids = embedded.gallery_ids
+    found = {
+        "fingerprint": embedded.fingerprint,
+        "ids": sequence_sha256(own_ids),
+        "embeddings": _sha256(embedded.gallery),
+    }
     for name, value in found.items():
         if facts[name] != value:
             raise IntegrityError(
                 f"{folder}: built from other embeddings: expected {name} {value[:12]}…, got {facts[name][:12]}…; "
-                "run `dvc repro build_index`"
+                f"run `dvc repro {stage}`"
             )
     if read_json(folder / IDS) != own_ids:
-        raise IntegrityError(f"{folder / IDS}: not the ids of the gallery's rows; run `dvc repro build_index`")
+        raise IntegrityError(f"{folder / IDS}: not the ids of the gallery's rows; run `dvc repro {stage}`")
     return facts, own_ids
 
 

@@ -1,4 +1,4 @@
-"""`python -m lib.serving serve` and `python -m lib.serving search`."""
+"""`python -m lib.serving serve`, `search` and `query-two-tower`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_serve(commands.add_parser("serve", help="the search server with its page"))
     _add_search(commands.add_parser("search", help="one search on the command line"))
+    _add_two_tower(commands.add_parser("query-two-tower", help="find photos of the shop by one of a customer"))
     for command in commands.choices.values():
         command.add_argument("--root", type=Path, default=Path(), help="the repository whose artifacts are used")
     args = parser.parse_args(argv)
     try:
-        return serve(args) if args.command == "serve" else search(args)
+        return {"serve": serve, "search": search, "query-two-tower": query_two_tower}[args.command](args)
     except PipelineError as error:
         print(f"error: {args.command}: {error}", file=sys.stderr)
         return error.exit_code
@@ -52,6 +53,16 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--html", type=Path, help="also write a contact sheet with pictures")
+
+
+def _add_two_tower(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image", type=Path, required=True, help="the photo's file")
+    parser.add_argument("--topk", type=int, default=10)
+    parser.add_argument("--index", help="a kind of index that was built; the first of two_tower.index if not given")
+    parser.add_argument("--nprobe", type=int, help="lists that ivf_pq looks into")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--html", type=Path, help="also write a contact sheet with pictures")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -117,6 +128,23 @@ def search(args: argparse.Namespace) -> int:
     print(json.dumps(answer_dict(answer), indent=2, ensure_ascii=False) if args.json else table(answer))
     if args.html is not None:
         write_text(args.html, contact_sheet(query, answer, searcher.catalogue))
+        print(f"contact sheet: {args.html}", file=sys.stderr)
+    return 0
+
+
+def query_two_tower(args: argparse.Namespace) -> int:
+    """Answer one photo on stdout, with the time that it took."""
+    from lib.artifacts import write_text
+    from lib.serving.two_tower import as_dict, as_table, open_two_tower
+    from lib.stage import pin_threads
+
+    pin_threads(args.threads)
+    towers = open_two_tower(args.root, kind=args.index)
+    image = _read(args.image)
+    answer = towers.search(image or b"", k=args.topk, nprobe=args.nprobe)
+    print(json.dumps(as_dict(answer), indent=2, ensure_ascii=False) if args.json else as_table(answer))
+    if args.html is not None:
+        write_text(args.html, towers.sheet(image or b"", answer))
         print(f"contact sheet: {args.html}", file=sys.stderr)
     return 0
 

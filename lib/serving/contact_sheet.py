@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
 from lib.report.page import render, shorten, thumbnails
 from lib.serving.catalogue import FACETS, ServedCatalogue
 from lib.serving.query import Answer, Query
@@ -33,14 +38,36 @@ def contact_sheet(query: Query, answer: Answer, catalogue: ServedCatalogue) -> s
         }
         for result in answer.results
     ]
-    return render(
-        "contact_sheet.html.j2",
-        {
-            "title": "Search results",
-            "text": query.text,
-            "item": query.item,
-            "picture": given if query.item is None else shown[query.item],
-            "results": results,
-            "answer": answer,
-        },
+    how = f"Model {answer.model}, index {answer.index}, re-ranked by {answer.rerank}; {answer.total} items allowed."
+    return _sheet(
+        results, how, picture=given if query.item is None else shown[query.item], text=query.text, item=query.item
     )
+
+
+def picture_sheet(image: bytes, found: Sequence[tuple[str, float]], pictures: Mapping[str, bytes], how: str) -> str:
+    """A page that loads nothing: a picture that was searched by, and what was found.
+
+    Args:
+        image: encoded.
+        found: names and scores, best first.
+        pictures: encoded, by name; one that is not there gets an empty frame.
+        how: a sentence on what was searched.
+    """
+    shown = thumbnails(pictures, side=SIDE)
+    results: list[dict[str, Any]] = [
+        {"rank": rank, "score": f"{score:.3f}", "id": name, "picture": shown.get(name), "caption": "", "values": []}
+        for rank, (name, score) in enumerate(found, start=1)
+    ]
+    return _sheet(results, how, picture=thumbnails({_GIVEN: image}, side=SIDE)[_GIVEN])
+
+
+def _sheet(
+    results: Sequence[Mapping[str, Any]],
+    how: str,
+    *,
+    picture: Markup | None,
+    text: str | None = None,
+    item: str | None = None,
+) -> str:
+    values = {"text": text, "item": item, "picture": picture, "results": results, "how": how}
+    return render("contact_sheet.html.j2", {"title": "Search results", **values})

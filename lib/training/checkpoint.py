@@ -16,7 +16,8 @@ from lib.artifacts import MANIFEST, check_file, damaged, open_manifest, read_tor
 from lib.errors import IntegrityError
 
 DIGEST = "content_sha256"
-REMEDY = "re-run stage train_protocol"
+STAGE = "train_protocol"
+REMEDY = f"re-run stage {STAGE}"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -24,10 +25,14 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     write_torch(path, _canonical({**content, DIGEST: content_sha256(content)}))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, stage: str = STAGE) -> dict[str, Any]:
     """Read and verify a checkpoint.
 
     Where the training's `manifest.json` stands two folders up and names the file, its bytes are checked too.
+
+    Args:
+        path: a file of `save_checkpoint`.
+        stage: the one that writes it, for messages.
 
     Raises:
         IntegrityError: the file is missing, damaged, no checkpoint of this project, or holds code.
@@ -39,12 +44,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             check_file(folder, name, manifest)
     content = read_torch(path)
     if not isinstance(content, dict) or DIGEST not in content:
-        raise IntegrityError(f"{path}: not a checkpoint of the protocol model; {REMEDY}")
+        raise IntegrityError(f"{path}: not a checkpoint of {stage}; re-run stage {stage}")
     expected = content.pop(DIGEST)
     found = content_sha256(content)
     if found != expected:
         raise damaged(path, f"expected content {str(expected)[:12]}…, got {found[:12]}…")
     return content
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a killed run left of checkpoints: it would become part of the out."""
+    for half_written in sorted(folder.glob(".*.pt.*")):
+        half_written.unlink()
 
 
 def content_sha256(value: Any) -> str:

@@ -22,7 +22,9 @@ from lib.artifacts import FloatArray, write_bytes, write_manifest, write_text
 from lib.embeddings import EmbeddingSet
 from lib.errors import DataError, IntegrityError
 from lib.params import Compatibility
+from lib.training.checkpoint import remove_half_written
 from lib.training.compatibility_head import CompatibilityHead, load_head, save_head
+from lib.training.heads import seeded_generator
 from lib.training.pair_losses import info_nce, triplet
 
 IntArray = npt.NDArray[np.int64]
@@ -85,7 +87,7 @@ def train_compatibility(
         params.head_out_dim,
         hidden=params.hidden,
         dropout=params.dropout,
-        generator=_generator(params.seed, 0),
+        generator=seeded_generator(params.seed, 0),
     )
     head.standardise(torch.from_numpy(shown))
     optimizer = torch.optim.AdamW(head.parameters(), lr=params.lr_head, weight_decay=params.weight_decay, fused=True)
@@ -93,7 +95,7 @@ def train_compatibility(
     history: list[dict[str, Any]] = []
     for epoch in tqdm(range(1, params.epochs + 1), desc="epochs", mininterval=1, leave=False):
         rows = torch.from_numpy(embed(batches.item_ids, epoch))
-        dropout = _generator(params.seed, epoch)
+        dropout = seeded_generator(params.seed, epoch)
         total, count = torch.zeros(()), 0
         drawn = batches.epoch(np.random.default_rng([params.seed, epoch]))
         for batch in drawn:
@@ -218,17 +220,12 @@ def _loss(
     return info_nce(positive, negatives, allowed, temperature=params.temperature)
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    state = np.random.SeedSequence([seed, epoch]).generate_state(2, dtype=np.uint32).tolist()
-    return torch.Generator().manual_seed((state[0] << 31) ^ state[1])
-
-
 def _sweep(folder: Path) -> None:
     """Remove what an earlier run left, also half written: it would become part of the out."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("epoch_*.pt", ".*.pt.*"):
-        for stale in sorted(folder.glob(pattern)):
-            stale.unlink()
+    remove_half_written(folder)
+    for stale in sorted(folder.glob("epoch_*.pt")):
+        stale.unlink()
 
 
 def _finish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,6 +99,12 @@ def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
     bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
     lost = int(rate * 2**16)  # of 2**16
     return x * (bits >= lost - 2**15).to(x.dtype).mul_(2**16 / (2**16 - lost))
+
+
+def seeded_generator(seed: int, epoch: int) -> torch.Generator:
+    """A generator for what torch draws in one epoch (0: before the first): a resumed run draws the same."""
+    state = np.random.SeedSequence([seed, epoch]).generate_state(2, dtype=np.uint32).tolist()
+    return torch.Generator().manual_seed((state[0] << 31) ^ state[1])
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:

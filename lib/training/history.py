@@ -13,8 +13,7 @@ import torch
 
 from lib.errors import IntegrityError
 from lib.params import Validation
-from lib.training.checkpoint import load_checkpoint
-from lib.training.protocol_model import ProtocolModel
+from lib.training.checkpoint import STAGE, load_checkpoint
 
 History = list[dict[str, Any]]
 """A row per epoch, epoch 0 first: `epoch`, `loss` (by part), `validation`, `distribution`."""
@@ -95,14 +94,19 @@ def last_checkpoint(out: Path) -> Path:
 
 
 def open_resumable(
-    path: Path, *, facts: dict[str, Any], model: ProtocolModel, optimizer: torch.optim.Optimizer
+    path: Path,
+    *,
+    facts: dict[str, Any],
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    stage: str = STAGE,
 ) -> History:
     """Load weights and optimizer of a checkpoint into `model` and `optimizer`; return its history.
 
     Raises:
         IntegrityError: the checkpoint was made from other data, another backbone or other parameters.
     """
-    content = load_checkpoint(path)
+    content = load_checkpoint(path, stage=stage)
     for name, expected in facts.items():
         found = content.get(name)
         if found != expected:
@@ -110,7 +114,7 @@ def open_resumable(
             shown = found if not isinstance(found, dict) else {k: found.get(k) for k in keys}
             raise IntegrityError(
                 f"{path}: expected {name} { ({k: expected[k] for k in keys}) }, got {shown}; "
-                "re-run stage train_protocol without --resume"
+                f"re-run stage {stage} without --resume"
             )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
@@ -118,7 +122,9 @@ def open_resumable(
     return history
 
 
-def check_validation(path: Path, logged: Mapping[str, float], found: Mapping[str, float]) -> None:
+def check_validation(
+    path: Path, logged: Mapping[str, float], found: Mapping[str, float], *, stage: str = STAGE
+) -> None:
     """Refuse to go on where the same weights now validate otherwise: epochs could not be compared.
 
     Raises:
@@ -128,7 +134,7 @@ def check_validation(path: Path, logged: Mapping[str, float], found: Mapping[str
         if logged.get(name) != found.get(name):
             raise IntegrityError(
                 f"{path}: expected {name} {logged.get(name)} on validation, got {found.get(name)}: the validation "
-                "queries are others than when it was saved; re-run stage train_protocol without --resume"
+                f"queries are others than when it was saved; re-run stage {stage} without --resume"
             )
 
 

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from lib.artifacts import MANIFEST, sequence_sha256, write_bytes, write_json, write_manifest, write_text
 from lib.embeddings import META_COLUMNS, Embeddings
 from lib.params import Train
-from lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lib.training.checkpoint import load_checkpoint, remove_half_written, save_checkpoint
+from lib.training.heads import seeded_generator
 from lib.training.history import (
     best_epoch,
     best_interpolation,
@@ -84,7 +85,7 @@ def train(
         importance=dict(params.loss.attribute_weights),
         initial_temperature=params.loss.initial_temperature,
     )
-    model = ProtocolModel(config, generator=_generator(params.seed, 0))
+    model = ProtocolModel(config, generator=seeded_generator(params.seed, 0))
     model.standardise(data.images, data.texts)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     facts = {
@@ -93,7 +94,7 @@ def train(
         "inputs": {"backbone": backbone, "catalog": _catalog_sha256(catalog), "pairs": _pairs_sha256(pairs)},
     }
     history: list[dict[str, Any]] = []
-    _sweep(out / "checkpoints")
+    remove_half_written(out / "checkpoints")
     if resume is not None:
         history = open_resumable(resume, facts=facts, model=model, optimizer=optimizer)
         check_validation(resume, history[-1]["validation"], validate(model))
@@ -108,7 +109,7 @@ def train(
         if params.patience and stale_epochs(history, params.validation) >= params.patience:
             break
         drawn = batches.epoch(epoch)
-        dropout = _generator(params.seed, epoch)
+        dropout = seeded_generator(params.seed, epoch)
         totals: dict[str, Tensor] = {}
         for batch in tqdm(drawn, desc=f"epoch {epoch}/{params.epochs}", mininterval=1, leave=False):
             parts = loss_of(model, torch.from_numpy(batch), dropout=dropout)
@@ -151,17 +152,6 @@ def try_interpolations(
         model.interpolation.fill_(weight)
         tried[str(weight)] = validate(model)
     return tried
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    state = np.random.SeedSequence([seed, epoch]).generate_state(2, dtype=np.uint32).tolist()
-    return torch.Generator().manual_seed((state[0] << 31) ^ state[1])
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed run left half written: it would become part of the out."""
-    for half_written in sorted(folder.glob(".*.pt.*")):
-        half_written.unlink()
 
 
 def _catalog_sha256(catalog: Embeddings) -> str:

@@ -56,26 +56,30 @@ def multi_positive_info_nce(
     return (weights * (denominator - mean_positive)).sum() / total.clamp(min=torch.finfo(logits.dtype).tiny)
 
 
-def image_text_contrastive(image: Tensor, text: Tensor, logit_scale: Tensor, same_text: Tensor) -> Tensor:
-    """Symmetric image-text InfoNCE (CLIP, Radford et al. 2021) in which items with one caption are all positives.
+def symmetric_info_nce(left: Tensor, right: Tensor, logit_scale: Tensor, belong: Tensor) -> Tensor:
+    """InfoNCE over the pairs of a batch in both directions (CLIP, Radford et al. 2021), with any number of positives.
+
+    `(L(Z, B) + L(Z^T, B^T)) / 2` with `Z = logit_scale * left @ right^T` and `L` as `multi_positive_info_nce`:
+    exchanging the two sides transposes both and leaves the loss as it is; so does exchanging pairs of the batch.
+    A batch of one pair has nothing to compare with: its loss is 0.
 
     Args:
-        image: (batch, dim) unit rows.
-        text: (batch, dim) unit rows, row i being the caption of image i.
+        left: (batch, dim) unit rows: images, queries.
+        right: (batch, dim) unit rows: row i belongs to row i of `left`: its caption, its candidate.
         logit_scale: scalar, 1 / temperature.
-        same_text: (batch, batch) bool, symmetric: captions of i and j are the same text. The diagonal is
-            True; a row (and column) that is False throughout belongs to an item without a caption and is
-            left out.
+        belong: (batch, batch) bool: row i of `left` belongs to row j of `right`, for example because captions are
+            equal. What does not belong together is a negative. Where the diagonal is False (an item without a
+            caption), the row and column are left out; they must be False throughout.
 
     Returns:
-        The mean of both directions; with a diagonal `same_text` this is CLIP's loss.
+        A scalar, the mean of both directions; with a diagonal `belong` this is CLIP's loss.
     """
-    captioned = same_text.diagonal()
-    negatives = ~same_text & captioned[:, None] & captioned[None, :]
-    logits = logit_scale * image @ text.T
-    to_text = multi_positive_info_nce(logits, same_text, negatives)
-    to_image = multi_positive_info_nce(logits.T, same_text.T, negatives.T)
-    return (to_text + to_image) / 2
+    there = belong.diagonal()
+    negatives = ~belong & there[:, None] & there[None, :]
+    logits = logit_scale * left @ right.T
+    to_right = multi_positive_info_nce(logits, belong, negatives)
+    to_left = multi_positive_info_nce(logits.T, belong.T, negatives.T)
+    return (to_right + to_left) / 2
 
 
 def attribute_contrastive(

@@ -18,10 +18,10 @@ from lib.training.losses import (
     attribute_contrastive,
     attribute_cross_entropy,
     identity_distance,
-    image_text_contrastive,
     multi_positive_info_nce,
     n_both_known,
     n_equal,
+    symmetric_info_nce,
 )
 from lib.training.protocol_model import ProtocolModel
 from lib.training.sampler import Examples
@@ -163,7 +163,7 @@ class BatchLoss:
         if params.image_text > 0:
             captions = data.captions[anchors]
             same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]
-            parts["image_text"] = params.image_text * image_text_contrastive(images[:size], texts, scale, same_text)
+            parts["image_text"] = params.image_text * symmetric_info_nce(images[:size], texts, scale, same_text)
         codes = self.codes[items]
         if params.attribute_contrastive > 0:
             products = data.products[items]

@@ -16,11 +16,11 @@ from lib.training.losses import (
     attribute_contrastive,
     attribute_cross_entropy,
     identity_distance,
-    image_text_contrastive,
     masked_cross_entropy,
     multi_positive_info_nce,
     n_both_known,
     n_equal,
+    symmetric_info_nce,
 )
 
 seeds = st.integers(0, 10_000)
@@ -85,7 +85,7 @@ def test_image_text_with_different_texts_is_clips_loss() -> None:
     image, text, scale = unit(7, 5, generator), unit(7, 5, generator), torch.tensor(12.0)
     logits, labels = scale * image @ text.T, torch.arange(7)
     expected = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-    found = image_text_contrastive(image, text, scale, torch.eye(7, dtype=torch.bool))
+    found = symmetric_info_nce(image, text, scale, torch.eye(7, dtype=torch.bool))
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_image_text_does_not_punish_a_shared_caption_and_skips_an_empty_one() ->
     image, text, scale = unit(4, 5, generator), unit(4, 5, generator), torch.tensor(5.0)
     codes = torch.tensor([0, 0, 1, -1])  # items 0 and 1 share a caption, item 3 has none
     same = (codes[:, None] == codes[None, :]) & (codes >= 0)[:, None]
-    found = image_text_contrastive(image, text, scale, same)
+    found = symmetric_info_nce(image, text, scale, same)
     logits = (scale * image @ text.T)[:3, :3].double().numpy()
     positives = same[:3, :3].numpy()
     ones = np.ones((3, 3))

@@ -126,7 +126,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="missing"):
         load_checkpoint(tmp_path / "none.pt")
     write_torch(tmp_path / "other.pt", {"weights": torch.zeros(2)})
-    with pytest.raises(IntegrityError, match="not a checkpoint of the protocol model"):
+    with pytest.raises(IntegrityError, match="not a checkpoint of train_protocol"):
         load_checkpoint(tmp_path / "other.pt")
 
 

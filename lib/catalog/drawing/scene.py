@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -154,14 +154,36 @@ def _shadow(canvas: Canvas, product: Product, cut: Cut, pose: Pose, stance: floa
 
 def draw_view(product: Product, cut: Cut, staging: Staging, view: str, rng: Generator, size: int) -> Image.Image:
     """One finished RGB picture (size x size pixels) of the product; view is front, side, back or detail."""
-    back = view == "back"
     pose = _pose(rng, staging)
     stance = float(rng.uniform(0.0, 0.10))
     big = size * SUPERSAMPLE
     canvas = Canvas(draw_backdrop(rng, big), _camera(rng, product, cut, pose, view, stance, big))
-    bottom = product.category in BOTTOMS
     if rng.random() < (0.85 if staging.stand == "flat" else 0.5):
         _shadow(canvas, product, cut, pose, stance, rng)
+    _dress(canvas, product, cut, staging, pose, stance, back=view == "back")
+    return _develop(canvas.image, rng, size)
+
+
+def draw_wearer(
+    product: Product, cut: Cut, staging: Staging, rng: Generator, backdrop: Image.Image, *, zoom: float
+) -> Image.Image:
+    """The product from the front before a square RGB backdrop, neither developed nor scaled down.
+
+    zoom scales the garment: 1 fills the picture as a shop's view does.
+    """
+    pose = _pose(rng, staging)
+    stance = float(rng.uniform(0.0, 0.10))
+    camera = _camera(rng, product, cut, pose, "front", stance, backdrop.width)
+    canvas = Canvas(backdrop, replace(camera, scale=zoom * camera.scale))
+    _dress(canvas, product, cut, staging, pose, stance, back=False)
+    return canvas.image
+
+
+def _dress(
+    canvas: Canvas, product: Product, cut: Cut, staging: Staging, pose: Pose, stance: float, *, back: bool
+) -> None:
+    """The garment on its wearer, or by itself."""
+    bottom = product.category in BOTTOMS
     worn = pose.skin is not None
     if worn:
         if product.category not in ("pants",) and (bottom or product.category == "dresses"):
@@ -180,7 +202,6 @@ def draw_view(product: Product, cut: Cut, staging: Staging, view: str, rng: Gene
         draw_bottom(canvas, product, cut, stance, back)
     else:
         draw_top(canvas, product, cut, pose, back)
-    return _develop(canvas.image, rng, size)
 
 
 def _develop(image: Image.Image, rng: Generator, size: int) -> Image.Image:

@@ -1,0 +1,336 @@
+"""Photos of two sides and which of them belong together: the three tables of the two-tower model.
+
+`pairs` (`query_path,cand_path`) is what is learnt from, `candidates` (`cand_path`) what can be found, and `query_gt`
+(`query_path,gt_cand_path`) what has to be found. Photos are told apart by what they show, not by their names: two
+files with the same upright bytes are one picture, so that a copy under another name cannot leak into training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from lib.catalog.bad_rows import BadRows
+from lib.catalog.images import ImageError, normalise_image, read_file
+from lib.catalog.sources.cells import DELIMITERS, CellTable
+from lib.errors import ConfigError, DataError, IntegrityError
+from lib.params import TwoTower
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "pairs": ("query_path", "cand_path"),
+    "candidates": ("cand_path",),
+    "query_gt": ("query_path", "gt_cand_path"),
+}
+_SHOWN = 5
+_AHEAD = 1000
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The distinct photos of all tables that can be used.
+
+    Attributes:
+        root: folder that the names are under.
+        names: of picture i, the name that stands first in the tables.
+        digests: sha256 of the upright bytes of picture i, 32 bytes.
+        max_side, max_pixels: as in section `data`.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    max_side: int
+    max_pixels: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, number: int) -> bytes:
+        """The upright image of picture `number`, encoded; see `normalise_image`.
+
+        Raises:
+            IntegrityError: the file is no longer what it was when the tables were read.
+        """
+        name = self.names[number]
+        try:
+            data = upright(self.root, name, max_side=self.max_side, max_pixels=self.max_pixels)
+        except ImageError as error:
+            raise IntegrityError(f"{self.root / name}: changed while it was used: {error}; run again") from None
+        if sha256(data).digest() != self.digests[number]:
+            raise IntegrityError(f"{self.root / name}: changed while it was used; run again")
+        return data
+
+
+@dataclass(frozen=True)
+class PictureTables:
+    """What the three tables say, in picture numbers.
+
+    Attributes:
+        pictures: the photos.
+        pairs: (n_pairs, 2) query and candidate, to learn from.
+        candidates: (n_candidates,) what can be found, in the order of the file, each once.
+        truths: (n_truths, 2) query and a candidate that has to be found; in the order of the file.
+        report: counts; by table and reason, the rows that cannot be used.
+    """
+
+    pictures: Pictures
+    pairs: IntArray
+    candidates: IntArray
+    truths: IntArray
+    report: dict[str, Any]
+
+
+class _Row(NamedTuple):
+    line: int
+    names: tuple[str, ...]
+
+
+def read_picture_tables(
+    raw: Path, params: TwoTower, *, max_side: int, max_pixels: int, workers: int
+) -> PictureTables:
+    """Read the tables and decode every photo that they name.
+
+    A row cannot be used when it is ragged, lacks a name, names a photo that cannot be used (for a reason of
+    `lib.catalog.images`, such as `missing_file`, `path_escape` or `truncated`), repeats an earlier row, pairs a photo
+    with itself, or asks for what is no candidate. Candidates that show the same picture count once.
+
+    Args:
+        raw: folder that the tables and `params.images_root` are under.
+        params: the section `two_tower`.
+        max_side, max_pixels: as in section `data`.
+        workers: threads that decode.
+
+    Raises:
+        ConfigError: no such file or folder, or one outside `raw`.
+        DataError: a column is missing, too many rows of a table cannot be used, none is left, or a photo that is to
+            be evaluated on is learnt from.
+    """
+    root = _folder(raw, params.images_root)
+    paths = {"pairs": params.pairs, "candidates": params.candidates, "query_gt": params.query_gt}
+    bad = {table: BadRows(Path(name).name) for table, name in paths.items()}
+    tables = {table: _open(raw / name, table) for table, name in paths.items()}
+    rows = {table: _rows(tables[table], table, bad[table]) for table in paths}
+    n_rows = {table: len(found) + bad[table].count for table, found in rows.items()}
+    names = dict.fromkeys(name for found in rows.values() for row in found for name in row.names)
+    opened = _decoded(root, list(names), max_side=max_side, max_pixels=max_pixels, workers=workers)
+    numbers: dict[bytes, int] = {}
+    first: list[str] = []
+    for name, digest in opened.items():
+        if isinstance(digest, bytes) and digest not in numbers:
+            numbers[digest] = len(first)
+            first.append(name)
+    kept = {table: _usable(found, opened, numbers, bad[table]) for table, found in rows.items()}
+    candidates = {picture[0] for _, picture in kept["candidates"]}
+    asked = []
+    for row, pair in kept["query_gt"]:
+        if pair[1] in candidates:
+            asked.append((row, pair))
+        else:
+            bad["query_gt"].add(
+                "not_a_candidate", row.line, f"{row.names[1]} is not in {Path(params.candidates).name}"
+            )
+    kept["query_gt"] = asked
+    for table, name in paths.items():
+        _check_share(raw / name, bad[table], n_rows[table], params.max_bad_fraction, len(kept[table]))
+    _check_leakage(kept["pairs"], kept["query_gt"], {t: Path(name).name for t, name in paths.items()})
+    gallery = list(dict.fromkeys(picture[0] for _, picture in kept["candidates"]))
+    report = {
+        table: {
+            "file": Path(name).name,
+            "rows": n_rows[table],
+            "used": len(kept[table]),
+            "unusable": bad[table].count,
+            "unusable_by_reason": bad[table].report(),
+            "notes": tables[table].notes,
+        }
+        for table, name in paths.items()
+    }
+    report["candidates"]["copies"] = len(kept["candidates"]) - len(gallery)
+    return PictureTables(
+        Pictures(root, tuple(first), tuple(numbers), max_side, max_pixels),
+        np.array([pair for _, pair in kept["pairs"]], dtype=np.int64).reshape(-1, 2),
+        np.array(gallery, dtype=np.int64),
+        np.array([pair for _, pair in kept["query_gt"]], dtype=np.int64).reshape(-1, 2),
+        report,
+    )
+
+
+def products_of(pairs: IntArray) -> IntArray:
+    """A product code per pair: pairs that share a photo, also over others, are of one product.
+
+    >>> products_of(np.array([[7, 1], [7, 2], [8, 2], [9, 3]])).tolist()
+    [0, 0, 0, 1]
+    """
+    if not len(pairs):
+        return np.zeros(0, dtype=np.int64)
+    _, codes = np.unique(pairs, return_inverse=True)
+    ends = codes.reshape(pairs.shape)
+    size = int(codes.max()) + 1
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1][ends[:, 0]]
+    _, start, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(start))  # by first appearance
+    return np.asarray(order[inverse], dtype=np.int64)
+
+
+def held_out(pairs: IntArray, *, fraction: float, rng: np.random.Generator) -> BoolArray:
+    """Which pairs validate: whole products, at least one of them, at least one left to learn from.
+
+    Raises:
+        DataError: all pairs hang together, so that nothing can be held out.
+    """
+    products = products_of(pairs)
+    n_products = int(products.max(initial=-1)) + 1
+    if n_products < 3:
+        raise DataError(
+            f"two_tower.pairs: the {len(pairs)} pairs are of {n_products} products (pairs that share a photo are of "
+            "one); at least 3 are needed: two to learn from and one to validate"
+        )
+    n_held = min(max(round(fraction * n_products), 1), n_products - 2)
+    chosen = np.zeros(n_products, dtype=np.bool_)
+    chosen[rng.permutation(n_products)[:n_held]] = True
+    return np.asarray(chosen[products])
+
+
+def upright(root: Path, name: str, *, max_side: int, max_pixels: int) -> bytes:
+    """A photo under `root` as `process_data` would keep it; see `normalise_image`."""
+    return normalise_image(
+        read_file(root, name, key="two_tower.images_root"), max_side=max_side, max_pixels=max_pixels
+    ).data
+
+
+def _folder(raw: Path, name: str) -> Path:
+    root = raw / name
+    if not root.is_dir() or not root.resolve().is_relative_to(raw.resolve()):
+        raise ConfigError(f"{root}: no such folder under {raw}; two_tower.images_root names it under data.raw_dir")
+    return root
+
+
+def _open(path: Path, table: str) -> CellTable:
+    endings = (*DELIMITERS, ".parquet", ".pq")
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file; two_tower.{table} names it under data.raw_dir. Without such data set "
+            'two_tower.pairs to ""'
+        )
+    if path.suffix.lower() not in endings:
+        raise ConfigError(f"{path}: two_tower.{table} must end with one of {', '.join(endings)}")
+    opened = CellTable(path)
+    missing = [name for name in COLUMNS[table] if name not in opened.columns]
+    if missing:
+        raise DataError(
+            f"{path}:1: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS[table])}; "
+            f"got {', '.join(opened.columns)}"
+        )
+    return opened
+
+
+def _rows(opened: CellTable, table: str, bad: BadRows) -> list[_Row]:
+    at = [opened.columns.index(name) for name in COLUMNS[table]]
+    found: list[_Row] = []
+    for row in opened.rows():
+        if len(row.cells) != len(opened.columns):
+            bad.add("ragged_row", row.number, f"expected {len(opened.columns)} cells, got {len(row.cells)}")
+            continue
+        names = tuple(row.cells[place].strip() for place in at)
+        if all(names):
+            found.append(_Row(row.number, names))
+        else:
+            bad.add("empty_path", row.number, f"{COLUMNS[table][names.index('')]} is empty")
+    return found
+
+
+def _decoded(
+    root: Path, names: Sequence[str], *, max_side: int, max_pixels: int, workers: int
+) -> dict[str, bytes | ImageError]:
+    """By name, the sha256 of the upright bytes, or why the photo cannot be used."""
+
+    def digest(name: str) -> bytes | ImageError:
+        try:
+            return sha256(upright(root, name, max_side=max_side, max_pixels=max_pixels)).digest()
+        except ImageError as error:
+            return error
+
+    found: dict[str, bytes | ImageError] = {}
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(names), desc="photos", mininterval=1) as bar:
+        waiting: Iterable[str] = iter(names)
+        while block := list(islice(waiting, _AHEAD)):
+            found |= zip(block, pool.map(digest, block), strict=True)
+            bar.update(len(block))
+    return found
+
+
+def _usable(
+    rows: Sequence[_Row], opened: Mapping[str, bytes | ImageError], numbers: Mapping[bytes, int], bad: BadRows
+) -> list[tuple[_Row, tuple[int, ...]]]:
+    kept: list[tuple[_Row, tuple[int, ...]]] = []
+    seen: dict[tuple[int, ...] | tuple[str, ...], int] = {}
+    for row in rows:
+        found = [opened[name] for name in row.names]
+        broken = next(((n, e) for n, e in zip(row.names, found, strict=True) if isinstance(e, ImageError)), None)
+        if broken is not None:
+            bad.add(broken[1].reason, row.line, f"{broken[0]}: {broken[1]}")
+            continue
+        pictures = tuple(numbers[digest] for digest in found if isinstance(digest, bytes))
+        key = pictures if len(pictures) > 1 else row.names  # candidates may be copies of one another
+        if len(pictures) > 1 and len(set(pictures)) == 1:
+            bad.add("same_photo", row.line, f"{row.names[0]} and {row.names[1]} are one picture")
+        elif key in seen:
+            bad.add("duplicate", row.line, f"{', '.join(row.names)}: stands in line {seen[key]} already")
+        else:
+            seen[key] = row.line
+            kept.append((row, pictures))
+    return kept
+
+
+def _check_share(path: Path, bad: BadRows, n_rows: int, allowed: float, kept: int) -> None:
+    if bad.count > allowed * n_rows:
+        raise DataError(
+            f"{path}: {bad.count} of {n_rows} rows ({bad.count / n_rows:.1%}) cannot be used, more than "
+            f"two_tower.max_bad_fraction {allowed:g} allows:\n{bad.lines()}\n"
+            "Mend the table, or allow more with two_tower.max_bad_fraction."
+        )
+    if not kept:
+        raise DataError(f'{path}: no row is left of {n_rows}; add some, or set two_tower.pairs to ""')
+
+
+def _check_leakage(
+    pairs: Sequence[tuple[_Row, tuple[int, ...]]],
+    asked: Sequence[tuple[_Row, tuple[int, ...]]],
+    files: Mapping[str, str],
+) -> None:
+    learnt: dict[int, tuple[int, str]] = {}
+    for row, pair in pairs:
+        for number, name in zip(pair, row.names, strict=True):
+            learnt.setdefault(number, (row.line, name))
+    leaks = [
+        (row.line, name, *learnt[number])
+        for row, pair in asked
+        for number, name in zip(pair, row.names, strict=True)
+        if number in learnt
+    ]
+    if leaks:
+        shown = "\n".join(
+            f"  {files['query_gt']}:{line}: {name} is in {files['pairs']}:{other}"
+            + ("" if name == as_ else f" under the name {as_}")
+            for line, name, other, as_ in leaks[:_SHOWN]
+        )
+        raise DataError(
+            f"leakage: {len({line for line, *_ in leaks})} of {len(asked)} rows of {files['query_gt']} name a photo "
+            f"that is learnt from:\n{shown}\nTake them out of {files['pairs']} or {files['query_gt']}; best, give a "
+            "product to one of them only."
+        )

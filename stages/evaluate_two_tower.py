@@ -1,0 +1,66 @@
+"""Let held-out photos of customers find those of the shop: the trained towers beside the frozen backbone."""
+
+import argparse
+
+import numpy as np
+
+from lib import stage
+from lib.artifacts import write_json, write_parquet, write_text
+from lib.catalog.picture_pairs import read_picture_tables
+from lib.encoding.backbone import load_backbone
+from lib.encoding.embedding_cache import EmbeddingCache
+from lib.encoding.encoder import Encoder
+from lib.encoding.two_tower import Feed, choose_device, load_two_tower, towers_fingerprint
+from lib.evaluation.picture_recall import PictureTask, measure_recall, no_table, per_query_table, summary
+from lib.params import Params
+from lib.report.picture_gallery import choose_shown, nothing_to_show, picture_gallery, shown_pictures
+from lib.retrieval.gallery import Gallery, save_gallery, save_nothing
+
+
+def run(args: argparse.Namespace, params: Params) -> str:
+    stage.pin_threads(params.runtime.threads)
+    recipe, data, workers = params.two_tower, params.data, params.embed.decode_workers
+    if not recipe.pairs:
+        return nothing(args, "two_tower.pairs names no table of pairs")
+    tables = read_picture_tables(
+        args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
+    )
+    encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
+    model = load_two_tower(args.checkpoint, backbone=encoder.fingerprint)
+    model.to(choose_device(recipe.network.device if model.config.tower != "backbone" else "cpu"))
+    task = PictureTask.of(tables.truths, tables.candidates)
+    used = np.concatenate([task.queries, task.candidates])
+    with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:
+        feed = Feed(tables.pictures, encoder, cache, recipe, workers)
+        frozen = np.split(feed.frozen(used), [len(task.queries)])
+        inputs = feed.inputs(used)
+        trained = [model.encode("query", task.queries, inputs), model.encode("candidate", task.candidates, inputs)]
+    tops = {"trained": task.rank(*trained), "frozen": task.rank(*frozen)}
+    figures = measure_recall(task, tops, bootstrap=recipe.bootstrap)
+    names = tables.pictures.names
+    per_query = per_query_table(task, tops, names)
+    chosen = choose_shown(per_query, count=recipe.gallery_queries, rng=np.random.default_rng(recipe.seed))
+    numbers = {name: number for number, name in enumerate(names)}
+    images = {name: tables.pictures.read(numbers[name]) for name in shown_pictures(chosen, per_query)}
+    page = picture_gallery(chosen, per_query, metrics=figures, images=images, n_candidates=len(task.candidates))
+    facts = {"images": (args.raw / recipe.images_root).as_posix()}
+    ids = [names[number] for number in task.candidates.tolist()]
+    save_gallery(
+        args.out / "embeddings", Gallery(trained[1], ids, trained[0], towers_fingerprint(args.checkpoint), facts)
+    )
+    write_parquet(args.out / "per_query.parquet", per_query)
+    write_text(args.out / "gallery.html", page)
+    write_json(args.out / "metrics.json", figures)
+    return summary(figures)
+
+
+def nothing(args: argparse.Namespace, reason: str) -> str:
+    save_nothing(args.out / "embeddings", reason)
+    write_parquet(args.out / "per_query.parquet", no_table())
+    write_text(args.out / "gallery.html", nothing_to_show(reason))
+    write_json(args.out / "metrics.json", {"skipped": reason})
+    return f"nothing evaluated: {reason}"
+
+
+if __name__ == "__main__":
+    stage.main(run, name="evaluate_two_tower", paths=("--raw", "--backbone", "--checkpoint", "--out"))
