@@ -81,6 +81,7 @@ bench-quick: setup-dev run peers
 bench-long: setup-dev run
 	python -m benchmarks.fixed_dims --write
 	python -m benchmarks.compatibility --write
+	python -m benchmarks.two_tower --write
 	python -m benchmarks.server --write
 	python -m benchmarks.growth --write
 	python -m benchmarks.scale --write

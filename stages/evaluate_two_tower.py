@@ -22,12 +22,12 @@ def run(args: argparse.Namespace, params: Params) -> str:
     recipe, data, workers = params.two_tower, params.data, params.embed.decode_workers
     if not recipe.pairs:
         return nothing(args, "two_tower.pairs names no table of pairs")
-    tables = read_picture_tables(
-        args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
-    )
     encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     model = load_two_tower(args.checkpoint, backbone=encoder.fingerprint)
     model.to(choose_device(recipe.network.device if model.config.tower != "backbone" else "cpu"))
+    tables = read_picture_tables(
+        args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
+    )
     task = PictureTask.of(tables.truths, tables.candidates)
     used = np.concatenate([task.queries, task.candidates])
     with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace, params: Params) -> str:
         skipped = train_nothing(args.out, "two_tower.pairs names no table of pairs")
         write_json(args.out / REPORT, skipped)
         return f"nothing trained: {skipped['skipped']}"
+    encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     tables = read_picture_tables(
         args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
     )
-    encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     validates = held_out(tables.pairs, fraction=recipe.validation_fraction, rng=np.random.default_rng(recipe.seed))
     learnt = tables.pairs[~validates]
     task = PictureTask.of(tables.pairs[validates], np.unique(tables.pairs[:, 1]))

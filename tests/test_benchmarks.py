@@ -16,6 +16,8 @@ from benchmarks.index import enlarged, limits
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, main, markdown
 from benchmarks.server import attack, load_line
+from benchmarks.two_tower import markdown as two_tower_table
+from benchmarks.two_tower import tables_of
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.params import load_params
 
@@ -44,6 +46,26 @@ def test_the_seeds_are_keys_of_the_parameters() -> None:
         for part in key.split("."):
             section = section[part]
         assert isinstance(section, int)
+
+
+def test_views_of_a_product_become_queries_and_a_candidate() -> None:
+    photos = [("train", "a", "x-10.jpg"), ("train", "a", "x-2.jpg"), ("test", "b", "y.jpg"), ("test", "b", "y-7.jpg")]
+    photos += [("validation", "c", "only-1.jpg")]
+    tables = tables_of(photos)
+    assert tables["pairs"][1:] == [["x-10.jpg", "x-2.jpg"]]
+    assert tables["query_gt"][1:] == [["y.jpg", "y-7.jpg"]]
+    assert tables["candidates"][1:] == [["x-2.jpg"], ["y-7.jpg"], ["only-1.jpg"]]
+
+
+def test_the_table_of_the_two_tower_model() -> None:
+    row = {"chance": 0.01, "n_queries": 40, "delta": 0.1, "delta_low": 0.05, "delta_high": 0.15}
+    for model, level in (("trained", 0.3), ("frozen", 0.2)):
+        row |= {model: level, f"{model}_low": level - 0.05, f"{model}_high": level + 0.05}
+    runs = [{f"recall@{k}": row for k in (1, 5, 10)}] * 3
+    lines = two_tower_table({"the recipe": runs}).splitlines()
+    gain = "+0.100 [+0.050, +0.150]"
+    assert lines[-1].endswith(f"| 0.300 [0.250, 0.350] | {gain} | {gain} | {gain} |")
+    assert lines[-2].startswith("| frozen backbone | 0.200 [0.150, 0.250] |")
 
 
 def test_reweighing_the_fixed_dimensions() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from hostile import LABELS, catalogue, per_query, picture
 
-from lib.report import changes, gallery
+from lib.report import changes, gallery, picture_gallery
 from lib.report.audit import audit_page
 from lib.report.map_page import map_page
 
@@ -98,9 +98,36 @@ def audit_html() -> str:
     return audit_page(claims, report, images)
 
 
+def two_tower_html() -> str:
+    items = catalogue()
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "query": items["item_id"][place],
+            "model": model,
+            "truths": [items["item_id"][place + 8]],
+            "retrieved": list(items["item_id"][np.sort(rng.permutation(np.arange(8, len(items)))[:10])]),
+            "scores": [0.9 - 0.05 * rank for rank in range(10)],
+            picture_gallery.HIT: float(place % 2),
+        }
+        for place in range(8)
+        for model in ("trained", "frozen")
+    ]
+    found = pd.DataFrame(rows)
+    numbers = {"chance": 0.0, "ceiling": 1.0}
+    for name in ("trained", "frozen", "delta"):
+        numbers |= {name: 0.4, f"{name}_low": 0.3, f"{name}_high": 1.0}
+    chosen = picture_gallery.choose_shown(found, count=6, rng=rng)
+    images = {item_id: picture(place) for place, item_id in enumerate(items["item_id"]) if place % 7}
+    return picture_gallery.picture_gallery(
+        chosen, found, metrics={"hit_rate@10": numbers}, images=images, n_candidates=12345
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "gallery": gallery_html,
     "changes": changes_html,
     "embedding map": map_html,
     "grounding audit": audit_html,
+    "two-tower gallery": two_tower_html,
 }

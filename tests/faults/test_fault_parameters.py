@@ -23,7 +23,7 @@ STAGE = {
     "audit": "grounding_audit", "backbone": "prepare_backbone", "embed": "embed_catalog", "evaluate": "evaluate",
     "groups": "build_groups", "mine": "mine_hard_negatives", "pairs": "build_pairs", "train": "train_protocol",
     "compatibility": "train_compatibility", "scoreboard": "scoreboard", "embedding_map": "embedding_map",
-    "index": "build_index",
+    "index": "build_index", "two_tower": "train_two_tower",
 }  # fmt: skip
 
 
