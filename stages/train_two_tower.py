@@ -6,7 +6,8 @@ import numpy as np
 
 from lib import stage
 from lib.artifacts import write_json
-from lib.catalog.picture_pairs import held_out, read_picture_tables
+from lib.catalog.picture_pairs import read_picture_tables
+from lib.catalog.picture_products import held_out, validation_gallery
 from lib.encoding.backbone import load_backbone
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
@@ -16,6 +17,8 @@ from lib.params import Params
 from lib.training.two_tower_training import LAST, best_epoch, train_nothing, train_two_tower
 
 REPORT = "pairs_report.json"
+GALLERY = 5000
+"""Candidates that a validation searches: enough to be hard, few enough for every epoch."""
 
 
 def run(args: argparse.Namespace, params: Params) -> str:
@@ -29,13 +32,14 @@ def run(args: argparse.Namespace, params: Params) -> str:
     tables = read_picture_tables(
         args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
     )
-    validates = held_out(tables.pairs, fraction=recipe.validation_fraction, rng=np.random.default_rng(recipe.seed))
+    rng = np.random.default_rng(recipe.seed)
+    validates = held_out(tables.pairs, fraction=recipe.validation_fraction, rng=rng)
     learnt = tables.pairs[~validates]
-    task = PictureTask.of(tables.pairs[validates], np.unique(tables.pairs[:, 1]))
+    task = PictureTask.of(tables.pairs[validates], validation_gallery(tables, limit=GALLERY, rng=rng))
     validate = validation_recall(task)
     with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:
         feed = Feed(tables.pictures, encoder, cache, recipe, workers)
-        inputs = feed.inputs(tables.pairs)
+        inputs = feed.inputs(np.concatenate([tables.pairs.ravel(), task.candidates]))
         history = train_two_tower(
             new_model(feed, learnt, inputs),
             learnt,

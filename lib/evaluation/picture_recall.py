@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.artifacts import FloatArray
-from lib.catalog.picture_pairs import products_of
+from lib.catalog.picture_products import products_of
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.measure import rounded
 from lib.evaluation.metrics import (

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tiny_towers import add_row, draw_shop, tiny_two_tower, write_table
 
-from lib.catalog.picture_pairs import PictureTables, held_out, products_of, read_picture_tables
+from lib.catalog.picture_pairs import PictureTables, read_picture_tables
+from lib.catalog.picture_products import held_out, products_of, validation_gallery
 from lib.errors import ConfigError, DataError, IntegrityError
 
 
@@ -81,9 +82,9 @@ def test_every_reason_with_its_count_and_line(raw: Path, tmp_path: Path) -> None
 def test_too_many_unusable_rows_stop_with_the_reasons(raw: Path) -> None:
     line = add_row(raw, "candidates", "shop/none.png")
     with pytest.raises(
-        DataError, match=rf"1 of 25 rows .*max_bad_fraction 0.01 (.|\n)*candidates.csv:{line}: shop/none"
+        DataError, match=rf"1 of 25 rows .*max_bad_fraction 0.039 (.|\n)*candidates.csv:{line}: shop/none"
     ):
-        read(raw, max_bad_fraction=0.01)
+        read(raw, max_bad_fraction=0.039)
     assert read(raw, max_bad_fraction=0.04).report["candidates"]["unusable"] == 1
 
 
@@ -129,6 +130,16 @@ def test_a_photo_that_changes_meanwhile_is_noticed(raw: Path) -> None:
     (raw / pictures.names[0]).write_bytes((raw / pictures.names[2]).read_bytes())
     with pytest.raises(IntegrityError, match="changed while it was used"):
         pictures.read(0)
+
+
+def test_a_validation_searches_the_pairs_candidates_and_others_but_nothing_that_is_asked_for(raw: Path) -> None:
+    write_table(raw / "street" / "query_gt.csv", "query_gt", [["street/q0.png", "shop/c0_0.png"]])
+    tables = read(raw)
+    named, asked = set(tables.pairs[:, 1].tolist()), set(tables.truths[:, 1].tolist())
+    for limit, expected in ((3, 16), (20, 20), (1000, 23)):
+        found = validation_gallery(tables, limit=limit, rng=np.random.default_rng(0)).tolist()
+        assert len(found) == expected and found == sorted(set(found))
+        assert named <= set(found) <= set(tables.candidates.tolist()) - asked
 
 
 def test_whole_products_are_held_out() -> None:

@@ -208,14 +208,40 @@ def test_patience_ends_a_training_that_gains_nothing(tmp_path: Path) -> None:
     assert [row["epoch"] for row in history] == [0, 1, 2] and load_checkpoint(tmp_path / BEST)["epoch"] == 0
 
 
-def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
-    """Two batches of a step give the mean of their gradients; each has its own negatives."""
+def test_accumulated_batches_are_one_step_along_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    """Each batch has its own negatives; AdamW's first moment after one step is a tenth of the gradient."""
     shop = Shop()
-    for name, changed in (("one", {"batch_size": 40}), ("two", {"batch_size": 20, "accumulate": 2})):
-        shop.train(tiny_two_tower(epochs=1, **changed), tmp_path / name)
-    first = [load_checkpoint(tmp_path / name / LAST)["optimizer"]["state"][0] for name in ("one", "two")]
-    assert float(first[0]["step"]) == float(first[1]["step"]) == 1
-    assert not torch.equal(first[0]["exp_avg"], first[1]["exp_avg"])
+    params = tiny_two_tower(
+        epochs=1, batch_size=20, accumulate=2, head={"kind": "linear", "hidden": 16, "dropout": 0.0}
+    )
+    shop.train(params, tmp_path)
+    state = load_checkpoint(tmp_path / LAST)["optimizer"]["state"]
+    model, belong = shop.model(params), Belonging(shop.pairs)
+    (step,) = batches_of(N, batch_size=20, accumulate=2, rng=np.random.default_rng([params.seed, 1]))
+    losses = []
+    for batch in step:
+        pairs = shop.pairs[batch]
+        sides = [model(side, shop.inputs(pairs[:, i], None)) for i, side in enumerate(("query", "candidate"))]
+        losses.append(symmetric_info_nce(*sides, model.logit_scale, torch.from_numpy(belong.of(pairs))))
+    (sum(losses) / 2).backward()
+    for number, parameter in enumerate(model.parameters()):
+        assert float(state[number]["step"]) == 1
+        torch.testing.assert_close(state[number]["exp_avg"], 0.1 * parameter.grad)
+
+
+def test_every_epoch_has_batches_of_its_own(tmp_path: Path) -> None:
+    shop = Shop()
+    seen: list[list[int]] = []
+    look_up = shop.inputs
+
+    def inputs(numbers: IntArray, rng: np.random.Generator | None) -> Tensor:
+        if rng is not None:
+            seen.append(numbers.tolist())
+        return look_up(numbers, rng)
+
+    shop.inputs = inputs  # type: ignore[method-assign]
+    shop.train(tiny_two_tower(epochs=2, patience=0, batch_size=40), tmp_path)
+    assert len(seen) == 4 and seen[0] != seen[2] and sorted(seen[0]) == sorted(seen[2])
 
 
 def test_nothing_to_train_on_leaves_every_out_without_checkpoints(tmp_path: Path) -> None:
