@@ -53,6 +53,7 @@ def embed(folder: Path, task: Answer) -> Answer:
     from lib.encoding.embed import embed_catalog
     from lib.encoding.embedding_cache import EmbeddingCache
     from lib.encoding.encoder import Encoder
+    from lib.encoding.engine import LocalEngine
 
     encoder = Encoder(load_backbone(Path(task["backbone"])), batch_size=task["batch_size"])
     encoder.encode_images([encoder.preprocess(next(Path(task["images"]).iterdir()).read_bytes())])
@@ -60,9 +61,8 @@ def embed(folder: Path, task: Answer) -> Answer:
     for name in ("processed", "grown"):
         started = time.perf_counter()
         with EmbeddingCache(folder / "cache", max_bytes=1 << 40) as cache:
-            done = embed_catalog(
-                Path(task["data"]) / name, folder / name, encoder, cache, decode_workers=task["workers"]
-            )
+            engine = LocalEngine(encoder, decode_workers=task["workers"])
+            done = embed_catalog(Path(task["data"]) / name, folder / name, encoder, cache, engine)
         seconds.append(time.perf_counter() - started)
         if name == "processed":
             made = load_embedding_set(folder / name)

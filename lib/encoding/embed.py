@@ -32,7 +32,7 @@ from lib.embeddings import (
 )
 from lib.encoding.embedding_cache import EmbeddingCache, IntArray, Space, as_keys, content_key
 from lib.encoding.encoder import Encoder
-from lib.encoding.engine import Engine, Kind
+from lib.encoding.engine import Engine, Kind, LocalEngine
 from lib.errors import DataError, IntegrityError
 
 Bar: TypeAlias = "tqdm[NoReturn]"
@@ -220,9 +220,7 @@ def cached_image_rows(
         BusyError: the disk is full; run again to go on.
     """
     space = cache.space({**encoder.facts, "kind": "image"}, dim=encoder.dim)
-    with ThreadPoolExecutor(decode_workers) as pool:
-        filler = _Filler(space, encoder.batch_size, encoder.preprocess, encoder.encode_images, pool)
-        keys = filler.all(parts)
+    keys = _Filler(space, "image", LocalEngine(encoder, decode_workers=decode_workers), encoder.batch_size).all(parts)
     rows = space.read(as_keys(keys))
     space.touch()
     return rows
