@@ -21,12 +21,12 @@ def run(args: argparse.Namespace, params: Params) -> str:
         save_nothing(folder, reason)
         write_json(card, {"skipped": reason})
         return f"nothing indexed: {reason}"
-    kinds = params.two_tower.index
-    numbers = params.index.model_copy(update={"build": kinds, "default": kinds[0]})
+    kinds, numbers = params.two_tower.index, params.index
+    numbers = numbers.model_copy(update={"build": kinds, "default": kinds[0]})
     built = build_indexes(folder, embedded, numbers, rng=np.random.default_rng(params.two_tower.seed))
     indexes = load_indexes(folder, embedded, stage="index_two_tower")
-    k = params.index.card.k
-    asked = {"image": embedded.queries[: params.index.card.queries]}
+    k = numbers.card.k
+    asked = {"image": embedded.queries[: numbers.card.queries]}
     figures = index_card(folder, indexes, embedded.gallery, asked, plan=built.plan, k=k)
     write_json(card, figures)
     found = ", ".join(f"{kind} {figures['kinds'][kind]['image'][f'ann_recall@{k}']:.3f}" for kind in kinds)

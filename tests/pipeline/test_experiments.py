@@ -13,7 +13,7 @@ BOARD = "artifacts/scoreboard/scoreboard.json"
 @pytest.fixture(scope="module")
 def with_experiments(reproduced: Workspace) -> Workspace:
     reproduced.dvc("exp", "run", "-S", "train.lr=3e-4", "-n", "direct")
-    reproduced.dvc("exp", "run", "--queue", "-S", "train.lr=1e-3,3e-3")
+    reproduced.dvc("exp", "run", "--queue", "-S", "train.lr=1e-3,3e-3", "scoreboard")
     reproduced.dvc("queue", "start")
     _wait(reproduced)
     reproduced.restore()
