@@ -41,6 +41,7 @@ def own_table(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
                 "image_root": "photos",
             },
             "compatibility": {"pairs": ""},
+            "two_tower": {"pairs": ""},
         }
     )
     workspace.set_param(
