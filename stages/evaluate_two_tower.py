@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from lib import stage
-from lib.artifacts import write_json, write_parquet, write_text
+from lib.artifacts import read_manifest, write_json, write_parquet, write_text
 from lib.catalog.picture_pairs import read_picture_tables
 from lib.encoding.backbone import load_backbone
 from lib.encoding.embedding_cache import EmbeddingCache
@@ -19,14 +19,15 @@ from lib.retrieval.gallery import Gallery, save_gallery, save_nothing
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    recipe, data, workers = params.two_tower, params.data, params.embed.decode_workers
+    recipe, workers = params.two_tower, params.embed.decode_workers
     if not recipe.pairs:
         return nothing(args, "two_tower.pairs names no table of pairs")
+    read_manifest(args.checkpoint.parents[1])  # of all that the training left
     encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     model = load_two_tower(args.checkpoint, backbone=encoder.fingerprint)
     model.to(choose_device(recipe.network.device if model.config.tower != "backbone" else "cpu"))
     tables = read_picture_tables(
-        args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
+        args.raw, recipe, max_side=params.data.max_image_side, max_pixels=params.data.max_pixels, workers=workers
     )
     task = PictureTask.of(tables.truths, tables.candidates)
     used = np.concatenate([task.queries, task.candidates])
@@ -40,14 +41,12 @@ def run(args: argparse.Namespace, params: Params) -> str:
     names = tables.pictures.names
     per_query = per_query_table(task, tops, names)
     chosen = choose_shown(per_query, count=recipe.gallery_queries, rng=np.random.default_rng(recipe.seed))
-    numbers = {name: number for number, name in enumerate(names)}
-    images = {name: tables.pictures.read(numbers[name]) for name in shown_pictures(chosen, per_query)}
+    images = {name: tables.pictures.read(names.index(name)) for name in shown_pictures(chosen, per_query)}
     page = picture_gallery(chosen, per_query, metrics=figures, images=images, n_candidates=len(task.candidates))
     facts = {"images": (args.raw / recipe.images_root).as_posix()}
     ids = [names[number] for number in task.candidates.tolist()]
-    save_gallery(
-        args.out / "embeddings", Gallery(trained[1], ids, trained[0], towers_fingerprint(args.checkpoint), facts)
-    )
+    gallery = Gallery(trained[1], ids, trained[0], towers_fingerprint(args.checkpoint), facts)
+    save_gallery(args.out / "embeddings", gallery)
     write_parquet(args.out / "per_query.parquet", per_query)
     write_text(args.out / "gallery.html", page)
     write_json(args.out / "metrics.json", figures)

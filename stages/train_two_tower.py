@@ -23,14 +23,14 @@ GALLERY = 5000
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    recipe, data, workers = params.two_tower, params.data, params.embed.decode_workers
+    recipe, workers = params.two_tower, params.embed.decode_workers
     if not recipe.pairs:
         skipped = train_nothing(args.out, "two_tower.pairs names no table of pairs")
         write_json(args.out / REPORT, skipped)
         return f"nothing trained: {skipped['skipped']}"
     encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
     tables = read_picture_tables(
-        args.raw, recipe, max_side=data.max_image_side, max_pixels=data.max_pixels, workers=workers
+        args.raw, recipe, max_side=params.data.max_image_side, max_pixels=params.data.max_pixels, workers=workers
     )
     rng = np.random.default_rng(recipe.seed)
     validates = held_out(tables.pairs, fraction=recipe.validation_fraction, rng=rng)
