@@ -25,11 +25,6 @@ from typing import NoReturn
 from lib.errors import NO_ROOM, BusyError, PipelineError
 from lib.params import Params, load_params
 
-# Read by GNU OpenMP when torch loads it, after this module: how long a thread spins before it sleeps. By default it
-# spins nearly for ever, and two stages on two cores took six times the processor time (6.5 s against 1.1 s per batch
-# of the backbone's training); never spinning makes an undisturbed epoch of the protocol model half as slow again.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 Run = Callable[[argparse.Namespace, Params], str]
 STATE = Path(".cache")
 """Git-ignored folder of the working tree for locks and the log of durations."""

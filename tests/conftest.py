@@ -7,7 +7,7 @@ import os
 import pytest
 from workspace import Workspace
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as lib/__init__.py, before torch is loaded
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lib.retrieval.scores import IntArray
+from lib.retrieval.scores import DECIMALS, IntArray, ScoreArray
 
 
 @dataclass
@@ -31,6 +31,11 @@ class Candidates:
         self.scores[queries] = best.values.numpy()
         kept = all_rows.gather(1, best.indices).numpy()
         self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, kept)
+
+    def possible(self, k: int, bounds: ScoreArray) -> IntArray:
+        """The rows, -1 for those that cannot be among the k best: float32 scores are off by at most `bounds`."""
+        least = self.scores[:, min(k, self.scores.shape[1]) - 1] - 2.0 * bounds - 10.0**-DECIMALS
+        return np.where(self.scores < least[:, None], -1, self.rows)
 
 
 @dataclass(frozen=True)
@@ -85,5 +90,8 @@ def best_of_groups(scores: torch.Tensor, *, n_groups: int, width: int) -> tuple[
 
 
 def group_size(n_items: int, width: int) -> int:
-    """About the size that balances the number of groups against the values in the chosen ones."""
-    return int(np.clip(2 ** round(np.log2(max(n_items / width, 1.0)) / 2), 1, 64))
+    """About the size that balances the number of groups against the values in the chosen ones.
+
+    At most 16: the maximum of more columns at a time takes twice as long as all that it saves.
+    """
+    return int(np.clip(2 ** round(np.log2(max(n_items / width, 1.0)) / 2), 1, 16))

@@ -133,6 +133,26 @@ def test_a_pair_score_depends_on_its_two_rows_only() -> None:
     np.testing.assert_array_equal(whole, single)
 
 
+def test_threads_do_not_show_and_no_row_has_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    gallery, queries = unit_rows(rng, 60, 5), unit_rows(rng, 11, 5)
+    rows = rng.integers(-1, 60, size=(11, 7))
+    alone = pair_scores(queries, gallery, rows)
+    monkeypatch.setattr(scores, "_THREAD_PAIRS", 10)
+    monkeypatch.setattr(scores, "_PAIR_CELLS", 15)
+    monkeypatch.setattr(scores.torch, "get_num_threads", lambda: 3)
+    np.testing.assert_array_equal(pair_scores(queries, gallery, rows), alone)
+    np.testing.assert_array_equal(np.isneginf(alone), rows < 0)
+    assert pair_scores(queries, gallery, np.full((11, 2), -1)).tolist() == [[-np.inf] * 2] * 11
+
+
+def test_rows_too_long_for_a_square_in_float32() -> None:
+    gallery = unit_rows(np.random.default_rng(9), 90, 6)
+    gallery[::7] *= np.float32(3e19)
+    top = exact_top_k(gallery[1:4], gallery, k=5)["all"]
+    np.testing.assert_array_equal(top.rows, naive(gallery[1:4], gallery, k=5)[0])
+
+
 def test_memory_mapped_gallery(tmp_path) -> None:
     gallery = unit_rows(np.random.default_rng(6), 100, 8)
     np.save(tmp_path / "g.npy", gallery)
