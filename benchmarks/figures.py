@@ -38,6 +38,8 @@ class Figure:
         least_gain: how many times faster than this peer ours has to be; None: no such target.
         most_seconds: what ours may take; None: no such target.
         note: of the table's foot: what was left out, why a peer is missing.
+        own: largest bytes of the process that are its own: without pages of mapped files, which the system can take
+            back; None where it was not measured.
     """
 
     part: str
@@ -51,6 +53,7 @@ class Figure:
     least_gain: float | None = None
     most_seconds: float | None = None
     note: str = ""
+    own: int | None = None
 
 
 def keep(part: str, figures: Sequence[Figure], *, path: Path = LATEST) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -242,18 +244,56 @@ def main() -> int:
     name, folder = sys.argv[1], Path(sys.argv[2])
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     stage.pin_threads(task["threads"])
-    answer = {**TASKS[name](folder, task), "peak": peak_bytes()}
+    with own_memory() as own:
+        answer = TASKS[name](folder, task)
+    answer |= {"peak": peak_bytes(), "own": own.peak}
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
     return 0
 
 
 def peak_bytes() -> int | None:
     """This program's largest resident memory; `getrusage` would count what started it. None where nothing says it."""
+    return memory_of_status("VmHWM:")
+
+
+def memory_of_status(name: str) -> int | None:
+    """Bytes that the kernel states for this process; None where nothing says it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+class OwnMemory:
+    """Largest anonymous memory seen: what the system cannot take back, as it can the pages of a mapped gallery."""
+
+    peak: int | None = None
+
+    def look(self) -> None:
+        """Take the present value."""
+        now = memory_of_status("RssAnon:")
+        if now is not None:
+            self.peak = max(now, self.peak or 0)
+
+
+@contextmanager
+def own_memory(interval: float = 0.02) -> Iterator[OwnMemory]:
+    """Look every `interval` seconds: the kernel keeps no peak of anonymous memory."""
+    seen, ended = OwnMemory(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(interval):
+            seen.look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+        seen.look()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.atomic import replacing, replacing_files
@@ -109,10 +110,22 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         raise damaged(path, f"not a readable parquet file ({error})") from None
     frame: pd.DataFrame = table.to_pandas()
     for name in frame.columns:
-        if pd.api.types.is_string_dtype(frame[name].dtype):
+        if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
+            frame[name] = pd.Series(_strings(table.column(name)), index=frame.index, dtype=object)
+        elif pd.api.types.is_string_dtype(frame[name].dtype):
             column = frame[name].astype(object)
             frame[name] = column.where(column.notna(), None)
+    del table
+    pa.default_memory_pool().release_unused()
     return frame
+
+
+def _strings(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """Python strings, None where null; equal ones are one object, or they would be most of a large table's memory."""
+    coded = column.combine_chunks().dictionary_encode()
+    values = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    strings: npt.NDArray[np.object_] = values[pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)]
+    return strings
 
 
 def write_torch(path: Path, value: Any) -> None:

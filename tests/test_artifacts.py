@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -119,3 +121,17 @@ def test_a_manifest_sees_one_flipped_bit(tmp_path: Path) -> None:
 def test_sequence_hash_sees_order_and_borders() -> None:
     assert artifacts.sequence_sha256(["ab", "c"]) != artifacts.sequence_sha256(["a", "bc"])
     assert artifacts.sequence_sha256(["a", "b"]) != artifacts.sequence_sha256(["b", "a"])
+
+
+def test_equal_strings_of_a_table_are_one_object(tmp_path: Path) -> None:
+    names = ["x" * 40, None, "é", "x" * 40]
+    table = pa.table(
+        {"name": pa.array(names, pa.string()), "none": pa.array([None] * 4, pa.string()), "n": [1, 2, 3, 4]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    frame = artifacts.read_parquet(tmp_path / "t.parquet")
+    assert frame["name"].tolist() == names and frame["name"].dtype == object
+    assert frame["name"][0] is frame["name"][3]
+    assert frame["none"].tolist() == [None] * 4 and frame["n"].tolist() == [1, 2, 3, 4]
+    pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
+    assert artifacts.read_parquet(tmp_path / "empty.parquet")["name"].dtype == object

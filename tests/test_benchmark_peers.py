@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as driver
-from benchmarks import contenders, figures, peer_parts, peers, scale, sizing
+from benchmarks import contenders, figures, own_programs, peer_parts, peers, scale, sizing
 from benchmarks.contenders import Contender, Peers, Ran, in_turns, last_line, peak_of, seconds_of
 from benchmarks.figures import LIMIT, OURS, Figure, cells, exponent, keep, load, markdown, missed, terminal, verdict
 from benchmarks.peer_chart import draw_peers
@@ -139,6 +141,30 @@ def test_quick_is_smaller_than_full_in_everything() -> None:
     assert all(quick[name] < full[name] for name in full)
     assert set(driver.QUICK) == set(driver.COMMANDS)
     assert max(scale.QUICK_ROWS) < min(scale.ROWS)
+
+
+def test_memory_that_grows_with_the_rows_is_said() -> None:
+    def of(work: str, own: int) -> figures.Figure:
+        return figures.Figure("scale", work, figures.OURS, 1.0, peak=10 * own, own=own)
+
+    first, last = scale.FLAT
+    found = {
+        "mine": {first: of("mine", 100), last: of("mine", 119)},
+        "evaluate": {first: of("evaluate", 100), last: of("evaluate", 121)},
+        "index": {first: of("index", 100), last: of("index", 900)},
+    }
+    _, mined, evaluated = scale.flatness(found, [first, last])
+    assert mined.endswith("**holds**") and evaluated.endswith("**MISSED**")
+    assert scale.flatness(found, [first, 50_000]) == []
+
+
+def test_own_memory_is_what_was_allocated() -> None:
+    with own_programs.own_memory(0.005) as seen:
+        ballast = np.ones(80_000_000, dtype=np.uint8)
+        time.sleep(0.05)
+        del ballast
+    after = own_programs.memory_of_status("RssAnon:")
+    assert seen.peak is not None and after is not None and seen.peak - after > 60e6
 
 
 def test_quick_runs_are_never_written_down(
