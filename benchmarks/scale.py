@@ -97,8 +97,8 @@ def report(figures: list[Figure], sizes: list[int]) -> str:
     header = " | ".join(f"{size:,} rows | MB" for size in sizes)
     lines = [
         f"`python -m benchmarks.scale --write`, {os.cpu_count()} cores, {sgemm_gflops():.0f} GFLOP/s float32 matrix "
-        f"multiplication;\nsynthetic embeddings of {DIM} dimensions. Seconds, and a process's peak memory in MB: its own, "
-        "in brackets with mapped pages.",
+        f"multiplication;\nsynthetic embeddings of {DIM} dimensions. Seconds, and peak memory in MB: a process's "
+        "own, in brackets with mapped pages.",
         "",
         f"| work | {header} | exponent of time | of memory |",
         "|---|" + "---:|---:|" * len(sizes) + "---:|---:|",
