@@ -44,7 +44,6 @@ def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> Sco
     query, place = np.nonzero(rows >= 0)
     item, exact = rows[query, place], np.empty(len(query))
     threads = max(min(torch.get_num_threads(), len(query) // _THREAD_PAIRS), 1)
-    parts = np.linspace(0, len(query), threads + 1).astype(int).tolist()
 
     def score(first: int, last: int) -> None:
         step = min(max(_PAIR_CELLS // max(queries.shape[1], 1), 1), last - first)
@@ -60,6 +59,7 @@ def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> Sco
             products[:n].sum(axis=-1, out=exact[here])
 
     if threads > 1:  # numpy lets go of the interpreter in every step
+        parts = np.linspace(0, len(query), threads + 1).astype(int).tolist()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(score, parts[:-1], parts[1:]))
     elif len(query):

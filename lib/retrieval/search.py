@@ -148,11 +148,10 @@ def _search_chunk(
 
 def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:
     """The exact k best of (n_queries, n) candidate rows, -1 meaning none; ties to the smaller row."""
-    by_row = torch.from_numpy(rows).sort(dim=1).values  # by torch, which sorts with all threads
-    ordered = torch.from_numpy(pair_scores(queries, gallery, by_row.numpy())).sort(
-        dim=1, descending=True, stable=True
-    )
-    rows, scores = by_row.gather(1, ordered.indices[:, :k]).numpy(), ordered.values[:, :k].numpy()
+    rows = np.sort(rows, axis=1)
+    scores = pair_scores(queries, gallery, rows)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
     missing = k - rows.shape[1]
     if missing > 0:
         rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
