@@ -10,6 +10,8 @@ from benchmarks.figures import LIMIT, OURS, Figure, share_of_limit
 from lib.report.plots import FAINT, INK, LINES, SOFT, png
 
 _DPI = 130
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+"""A text's background: the line of the limit does not cross words."""
 
 
 def draw_peers(figures: Sequence[Figure]) -> bytes:
@@ -47,10 +49,11 @@ def draw_peers(figures: Sequence[Figure]) -> bytes:
                 continue
             largest = max(largest, share)
             axes.barh(y, share, height=0.72, color=LINES[0] if figure.who == OURS else "#c9d3e2")
-            axes.text(share + 0.008, y, f"{share:.2f}  {figure.who}", fontsize=8, color=INK, va="center")
+            said = axes.text(share + 0.008, y, f"{share:.2f}  {figure.who}", fontsize=8, color=INK, va="center")
+            said.set_bbox(BEHIND)
         y += 1.5
     axes.axvline(1.0, color=SOFT, lw=1)
-    axes.text(1.0, -1.1, "limit", fontsize=8, color=SOFT, ha="center", va="center")
+    axes.text(1.0, -1.1, "limit", fontsize=8, color=SOFT, ha="center", va="center").set_bbox(BEHIND)
     axes.set_xlim(0, largest * 1.32)
     axes.set_ylim(y - 0.8, -1.5)
     axes.set_xlabel("share of the limit, measured in the same run", color=SOFT, fontsize=9)
