@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as driver
-from benchmarks import contenders, figures, own_programs, peer_parts, peers, scale, sizing
+from benchmarks import contenders, figures, peer_parts, peers, scale, sizing
 from benchmarks.contenders import Contender, Peers, Ran, in_turns, last_line, peak_of, seconds_of
 from benchmarks.figures import LIMIT, OURS, Figure, cells, exponent, keep, load, markdown, missed, terminal, verdict
 from benchmarks.peer_chart import draw_peers
