@@ -17,7 +17,7 @@ from scipy import stats
 
 from benchmarks.ablation_variants import FULL, SEEDS, Variant
 from lib.evaluation.bootstrap import clustered_intervals
-from lib.evaluation.evaluation import LABELS, UNSEEN
+from lib.evaluation.evaluation import LABELS, UNSEEN, product_columns
 from lib.evaluation.scoreboard import MODE, ROW_ORDER
 from lib.params import Bootstrap, Scoreboard
 
@@ -25,6 +25,7 @@ SPLIT = "validation"
 MEANS = {"mean": MODE, "unseen mean": UNSEEN, "text mean": "text_to_image", "fused mean": "fused"}
 """Row -> mode whose six label rows it is the mean of."""
 PRODUCT = "product_id"
+VIEWS = "product_hit_rate@1"
 
 Column = npt.NDArray[np.float64]
 
@@ -52,6 +53,7 @@ def query_table(per_query: pd.DataFrame, params: Scoreboard, *, k: int) -> pd.Da
     labels = {column: label for label, column in LABELS.items()}
     for name, row in params.classes.items():
         columns[f"{name}@{k}"] = fractions(main, labels[row.column]).where(main[row.column] == row.value)
+    columns[VIEWS] = main[product_columns(VIEWS)[0]].astype(np.float64)
     for name, mode in MEANS.items():
         if mode in by_mode:
             columns |= {f"{name}/{label}": fractions(by_mode[mode], label) for label in ROW_ORDER}
@@ -191,7 +193,8 @@ def markdown(found: Mapping[str, Any], *, made_by: str, recipe: str) -> str:
         "difference from the full recipe: **minus means that the part helps**.",
         "",
         _noise_note(found) + " `mean`: of all labels; `unseen mean`: the same against a gallery that no model was "
-        "trained on; `text mean`, `fused mean`: of text queries, and of image and text together at one fixed weight.",
+        "trained on; `text mean`, `fused mean`: of text queries, and of image and text together at one fixed weight; "
+        "`product_hit_rate`: how often the first of the split's other items is of the query's own product.",
         "",
         f"| variant | {' | '.join(_head(name) for name in rows)} |",
         "|---|" + "---:|" * len(rows),

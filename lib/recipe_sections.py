@@ -125,6 +125,7 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=0)]
     interpolation: tuple[Annotated[float, Field(gt=0)], ...]
+    whitening: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     seed: int
     head: Head
     loss: Loss

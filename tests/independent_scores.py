@@ -32,10 +32,31 @@ def official_hit_rate(folder: Path, split: str, k: int) -> float:
     return float(np.mean(hits))
 
 
+def of_products(folder: Path, split: str, name: str, k: int) -> float:
+    """Each item of a split searches the others for views of its own product: share found first, or mean average."""
+    meta = pd.read_parquet(folder / "queries_meta.parquet")
+    chosen = np.flatnonzero(meta["split"] == split)
+    images = np.load(folder / "queries_img.npy")[chosen].astype(np.float64)
+    products = meta["product_id"].to_numpy()[chosen]
+    values = []
+    for row in range(len(chosen)):
+        others = np.delete(np.arange(len(chosen)), row)
+        relevant = products[others] == products[row]
+        if relevant.any():
+            scores = np.round(images[others] @ images[row], 9)
+            found = relevant[np.argsort(-scores, kind="stable")[:k]]
+            precisions = np.cumsum(found) / np.arange(1, len(found) + 1)
+            best = min(k, relevant.sum())
+            values.append(found[0] if name == "product_hit_rate" else (precisions * found).sum() / best)
+    return float(np.mean(values))
+
+
 def value_of(folder: Path, split: str, name: str, k: int) -> float:
     """One row: the mean over its queries of matches among the top k, divided by k."""
     if name == "official_hit_rate":
         return official_hit_rate(folder, split, k)
+    if name.startswith("product_"):
+        return of_products(folder, split, name, k)
     gallery, queries = (pd.read_parquet(folder / f"{side}_meta.parquet") for side in ("catalog", "queries"))
     items = np.load(folder / "catalog_img.npy").astype(np.float64)
     column = COLUMNS.get(name.removeprefix("known_").removeprefix("unseen_"))

@@ -109,7 +109,7 @@ def per_query(hits: dict[str, list[int | None]], *, mode: str = "image_to_image"
     table["category2"] = ["tees", "shorts"] * (n // 2)
     for label in ("neckline", "category", "color", "material", "pattern", "sleeve"):
         table[f"{label}_hits"] = pd.array(hits.get(label, [None] * n), dtype="Int64")
-    return table
+    return table.assign(product_hit_rate=[float(i % 4 == 0) if mode == "image_to_image" else None for i in range(n)])
 
 
 SHORTS = Scoreboard(
@@ -127,12 +127,26 @@ def table(neckline: list[int | None], category: list[int | None]) -> pd.DataFram
 def test_rows_and_deltas_by_hand() -> None:
     full, variant = table([5, None, 3, 1], [2, 4, 6, 8]), table([6, None, 3, 2], [2, 4, 0, 8])
     assert values(full) == pytest.approx(
-        {"neckline@10": 0.3, "category@10": 0.5, "shorts@10": 0.6, "mean": 0.4, "unseen mean": 0.3}
+        {
+            "neckline@10": 0.3,
+            "category@10": 0.5,
+            "shorts@10": 0.6,
+            "product_hit_rate@1": 0.25,
+            "mean": 0.4,
+            "unseen mean": 0.3,
+        }
     )
     found = compare(variant, full, BOOTSTRAP)
     deltas = {name: row["delta"] for name, row in found.items()}
     assert deltas == pytest.approx(
-        {"neckline@10": 0.2 / 3, "category@10": -0.15, "shorts@10": 0, "mean": -0.125 / 3, "unseen mean": 0.2 / 3},
+        {
+            "neckline@10": 0.2 / 3,
+            "category@10": -0.15,
+            "shorts@10": 0,
+            "product_hit_rate@1": 0,
+            "mean": -0.125 / 3,
+            "unseen mean": 0.2 / 3,
+        },
         abs=2e-6,
     )
     for name, row in found.items():

@@ -127,7 +127,7 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
         for label, tree in (("category", by_category), ("material", by_material)):
             values = meta[LABELS[label]].where(own_codes[label].queries >= 0, None)
             tree[split][mode] = _by_class(precisions, values, clusters, params.bootstrap)
-        tables.append(query_table(meta, searched_meta, mode, top, precisions, k=params.k))
+        tables.append(query_table(meta, searched_meta, mode, top, precisions | rankings, k=params.k))
     official = measure_official(queries, params.bootstrap)
     if official is not None:
         if official.metrics:

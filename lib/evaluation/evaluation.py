@@ -37,6 +37,9 @@ LABELS = {
 PRECISION_NAMES = (*LABELS, *(f"known_{label}" for label in LABELS))
 """Every `<label>@k`, then every `known_<label>@k`, whose gallery is the items with a known value."""
 
+PRODUCT_NAMES = ("product_hit_rate@1", "product_map@{k}")
+"""What of finding other views of a query's own product is kept per query; `{k}` stands for the evaluation's k."""
+
 QUERY_SPLITS = ("validation", "test")
 UNSEEN: Literal["unseen_gallery"] = "unseen_gallery"
 """The mode in which one query split searches the other."""
@@ -67,8 +70,9 @@ class Evaluation:
         by_material: the same by material.
         per_query: a row per query and mode: `QUERY_COLUMNS`; `retrieved_ids` and `scores` (lists of k, in mode
             `official` of 50, best first); per name of `PRECISION_NAMES`, `<name>_hits` (matches among the top k),
-            `<name>_chance` and `<name>_ceiling` (fractions); and `official_rank`, in mode `official` the rank of
-            the first image of the query's official item, 0 for none: null where the query does not count.
+            `<name>_chance` and `<name>_ceiling` (fractions); per name of `PRODUCT_NAMES` its `product_columns`
+            (fractions); and `official_rank`, in mode `official` the rank of the first image of the query's official
+            item, 0 for none: null where the query does not count.
         k: results per query.
         fingerprint: names the model that embedded the catalogue.
     """
@@ -86,7 +90,7 @@ def query_table(
     gallery: pd.DataFrame,
     mode: str,
     top: TopK,
-    precisions: Mapping[str, Measured],
+    measured: Mapping[str, Measured],
     *,
     k: int,
 ) -> pd.DataFrame:
@@ -97,8 +101,8 @@ def query_table(
         gallery: of what was searched.
         mode: its name.
         top: what was found.
-        precisions: `<name>@<k>` -> values; what is missing becomes null.
-        k: of the precisions.
+        measured: `<name>@<k>` -> values; of `PRECISION_NAMES` and `PRODUCT_NAMES`, what is missing becomes null.
+        k: results per query.
     """
     ids = gallery["item_id"].to_numpy(dtype=object)
     table = meta.rename(columns={"item_id": "query_id"}).assign(mode=mode)[list(QUERY_COLUMNS)]
@@ -107,12 +111,22 @@ def query_table(
     table["scores"] = [scores[keep].tolist() for scores, keep in zip(top.scores, shown, strict=True)]
     nothing = np.full(len(meta), np.nan)
     for name in PRECISION_NAMES:
-        metric = precisions.get(f"{name}@{k}", Measured(nothing, nothing, nothing))
+        metric = measured.get(f"{name}@{k}", Measured(nothing, nothing, nothing))
         hits = pd.Series(np.round(metric.value * k), index=table.index)
         table[f"{name}_hits"] = hits.astype("Int64")
         table[f"{name}_chance"] = metric.chance
         table[f"{name}_ceiling"] = metric.ceiling
+    for name in PRODUCT_NAMES:
+        metric = measured.get(name.format(k=k), Measured(nothing, nothing, nothing))
+        for part, column in zip(("value", "chance", "ceiling"), product_columns(name), strict=True):
+            table[column] = getattr(metric, part)
     return table.assign(official_rank=pd.Series(pd.NA, index=table.index, dtype="Int64"))
+
+
+def product_columns(name: str) -> tuple[str, str, str]:
+    """Columns of `per_query` for value, chance and ceiling of one of `PRODUCT_NAMES`."""
+    plain = name.partition("@")[0]
+    return plain, f"{plain}_chance", f"{plain}_ceiling"
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -164,5 +178,6 @@ def _schema() -> pa.Schema:
     for label in PRECISION_NAMES:
         fields.append(pa.field(f"{label}_hits", pa.int64()))
         fields += [pa.field(f"{label}_{part}", pa.float64()) for part in ("chance", "ceiling")]
+    fields += [pa.field(column, pa.float64()) for name in PRODUCT_NAMES for column in product_columns(name)]
     fields.append(pa.field("official_rank", pa.int64()))
     return pa.schema(fields)

@@ -1,7 +1,8 @@
 """The protocol model against the baseline, row by row, with paired intervals and declared targets.
 
 All rows are `image_to_image`, in fractions; targets are in points (hundredths). `unseen_` rows search the other query
-split in place of the train split: a gallery whose pictures and labels no model was trained on. `official_` rows, on
+split in place of the train split: a gallery whose pictures and labels no model was trained on. `product_` rows search
+the query's own split for other views of its product, where there are any. `official_` rows, on
 test only, are those of the data set's own protocol, where it brings one.
 """
 
@@ -17,7 +18,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.errors import ConfigError, IntegrityError
-from lib.evaluation.evaluation import LABELS, OFFICIAL, PRECISION_NAMES, QUERY_COLUMNS, UNSEEN, Evaluation
+from lib.evaluation.evaluation import (
+    LABELS,
+    OFFICIAL,
+    PRECISION_NAMES,
+    PRODUCT_NAMES,
+    QUERY_COLUMNS,
+    UNSEEN,
+    Evaluation,
+    product_columns,
+)
 from lib.evaluation.official import official_pairs
 from lib.evaluation.paired import IntArray, Pair, ScoreArray, paired_rows
 from lib.params import Bootstrap, Scoreboard, Target
@@ -81,6 +91,7 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
         board[split], skipped[split] = _compare(
             before[chosen], after[chosen], rows, params.bootstrap, k=baseline.k, reasons=reasons
         )
+        board[split] |= _product_rows(before[chosen], after[chosen], params.bootstrap, k=baseline.k)
         chosen = (unseen[0]["split"] == split).to_numpy()
         if chosen.any():
             rows = _unseen_rows(unseen[0][chosen])
@@ -234,6 +245,19 @@ def _compare(
         )
         pairs[f"{name}@{k}"] = Pair(values, others, float(np.mean(chance)), float(np.mean(ceiling)))
     return paired_rows(pairs, _clusters(before["product_id"]), bootstrap), skipped
+
+
+def _product_rows(before: pd.DataFrame, after: pd.DataFrame, bootstrap: Bootstrap, *, k: int) -> dict[str, Any]:
+    """Finding other views of the query's own product; no rows where no product has any."""
+    pairs = {}
+    for name in PRODUCT_NAMES:
+        value, *levels = product_columns(name)
+        ours, others = (table[value].to_numpy(dtype=np.float64) for table in (before, after))
+        counted = ~(np.isnan(ours) & np.isnan(others))
+        if counted.any():
+            chance, ceiling = (float(before[level].to_numpy(dtype=np.float64)[counted].mean()) for level in levels)
+            pairs[name.format(k=k)] = Pair(ours, others, chance, ceiling)
+    return paired_rows(pairs, _clusters(before["product_id"]), bootstrap)
 
 
 def _clusters(ids: pd.Series) -> IntArray:

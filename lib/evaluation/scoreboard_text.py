@@ -16,7 +16,8 @@ _WIDTHS = (18, 6, 7, 9, 9, 7, 16, 8)
 _NOTE = (
     "Points (hundredths). Precision among the top results without the query's own product; known_: gallery\n"
     "restricted to items whose value is known; unseen_: the other query split as gallery, whose pictures and\n"
-    "labels no model was trained on. Chance: a random ranking; ceiling: the best possible one.\n"
+    "labels no model was trained on; product_: other views of the query's product among the others of its split.\n"
+    "Chance: a random ranking; ceiling: the best possible one.\n"
     "Intervals: paired bootstrap over the queries' products. They say how the delta would vary with other\n"
     "queries, for this gallery and these two models; another gallery or training seed varies it further."
 )

@@ -15,6 +15,9 @@ from lib.params import Validation
 from lib.retrieval.search import exact_top_k
 
 K = 10
+PRODUCT_ROW = "product_hit_rate@1"
+MIN_VIEWS = 100
+"""So many queries with another view of their product: of fewer, one found more or less would count for points."""
 ROWS = {
     "neckline@10": "neckline",
     "category@10": "category2",
@@ -46,8 +49,10 @@ def quick_validation(
 
     Returns:
         A function from a model to `ROWS`: mean precision at 10 over the queries whose value is known, rounded
-        to 6 decimals, the query's own product left out; and `unseen_` the same with the queries searching each
-        other, items that no training has seen. A row whose value no query knows is absent.
+        to 6 decimals, the query's own product left out; `unseen_` the same with the queries searching each
+        other, items that no training has seen; and `product_hit_rate@1`, how often the first of the other queries
+        is another view of the same product. A row whose value no query knows is absent, and the last one where
+        fewer than `MIN_VIEWS` queries have such a view.
     """
     rng = np.random.default_rng(params.seed)
     queries = embedded.queries.of_split("validation")
@@ -61,6 +66,8 @@ def quick_validation(
     n = len(query_meta)
     codes = {name: pd.factorize(both[column], sort=True)[0].astype(np.int64) for name, column in ROWS.items()}
     products = pd.factorize(both["product_id"], sort=True)[0].astype(np.int64)
+    has_views = np.bincount(products[:n])[products[:n]] > 1
+    items = np.arange(n)
 
     def validate(model: ImageEncoder) -> dict[str, float]:
         encoded = model.encode_image_numpy(query_images)
@@ -77,6 +84,10 @@ def quick_validation(
                 precision = attribute_precision_at_k(values[:n], neighbours)
                 if np.isfinite(precision).any():
                     scores[prefix + name] = round(float(np.nanmean(precision)), 6)
+        if has_views.sum() >= MIN_VIEWS:
+            first = exact_top_k(encoded, encoded, k=1, query_products=items, gallery_products=items)["all"].rows[:, 0]
+            found = products[:n][first] == products[:n]
+            scores[PRODUCT_ROW] = round(float(found[has_views].mean()), 6)
         return scores
 
     return validate

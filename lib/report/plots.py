@@ -19,6 +19,7 @@ LINES = ("#2459a8", "#c2571a", "#0a7d50", "#8a3ea8", "#a88a10", "#1795a5", "#c03
 MARKERS = ("o", "s", "^")
 UNSEEN = "unseen_"
 OFFICIAL = "official_"
+PRODUCT = "product_"
 BAND = "#f3f5f8"
 _DPI = 130
 
@@ -39,8 +40,8 @@ class ShownRow(Protocol):
 def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[str, float]) -> bytes:
     """Levels on the left (baseline to protocol), paired deltas with their intervals on the right.
 
-    The `known_`, the `unseen_` and the `official_` rows are blocks; every other block stands on a band. A delta whose
-    interval includes zero is hollow and its number grey, whichever way it points.
+    The `known_`, `product_`, `unseen_` and `official_` rows are blocks; every other block stands on a band. A delta
+    whose interval includes zero is hollow and its number grey, whichever way it points.
 
     Args:
         rows: in the order to show, from the top; none gives a picture that says so.
@@ -53,7 +54,7 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
     figure = Figure(figsize=(12.5, 1.9 + 0.34 * max(len(rows), 3)), dpi=_DPI, facecolor="white")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(rows), 0, -1)
-    has_official = any(row.name.startswith(OFFICIAL) for row in rows)
+    of_products = any(row.name.startswith((PRODUCT, OFFICIAL)) for row in rows)
     banded = _every_other_block([row.name for row in rows])
     for y, row in zip(places, rows, strict=True):
         colour = TONES[row.tone]
@@ -91,7 +92,9 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
     left.set_ylim(0.3, len(rows) + 0.7)
     left.set_xlim(-2, 102)
     right.axvline(0, color=INK, lw=1)
-    left.set_xlabel(f"precision ({OFFICIAL}: hit rate), points" if has_official else "precision, points")
+    left.set_xlabel(
+        "precision, in rows of products what they are named after; points" if of_products else "precision, points"
+    )
     right.set_xlabel("protocol − baseline, points, with 95 % interval")
     for axes in (left, right):
         _clean(axes, grid="x")
@@ -175,7 +178,7 @@ def _every_other_block(names: Sequence[str]) -> dict[str, bool]:
     >>> _every_other_block(["neckline@10", "known_neckline@10", "denim@10", "unseen_neckline@10"])
     {'neckline@10': False, 'known_neckline@10': True, 'denim@10': False, 'unseen_neckline@10': True}
     """
-    prefixes = [next((p for p in ("known_", UNSEEN, OFFICIAL) if name.startswith(p)), "") for name in names]
+    prefixes = [next((p for p in ("known_", PRODUCT, UNSEEN, OFFICIAL) if name.startswith(p)), "") for name in names]
     turns = accumulate(here != before for before, here in pairwise(["", *prefixes]))
     return {name: turn % 2 == 1 for name, turn in zip(names, turns, strict=True)}
 

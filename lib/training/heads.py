@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HeadKind = Literal["linear", "mlp", "prototype"]
+SHRINKAGE = 0.1
+"""Of the mean variance between views of one product, added to every direction's before it is evened out."""
 
 
 class ResidualHead(nn.Module):
@@ -65,9 +67,11 @@ class AttributeHead(nn.Module):
 class Prototypes(nn.Module):
     """One direction per attribute value, written into an embedding as much as the value is believed.
 
-    `residual = strength * sum_a sqrt(importance_a) * sum_v P(v | x) * direction_av`. The inner product of two such
-    residuals is the importance-weighted probability that the items agree, attribute by attribute. Nothing but
-    attribute values moves an embedding. One that an item does not have (the neckline of shorts) adds nothing.
+    `residual = strength * sum_a sqrt(importance_a) * sum_v sqrt(P(v | x)) * direction_av`. The inner product of two
+    such residuals is how well what is believed of the items overlaps, attribute by attribute, weighted by importance:
+    the Bhattacharyya coefficient. It is 1 for equal beliefs, also for uncertain ones: two views of a product are not
+    driven apart because neither shows the collar well. Nothing but attribute values moves an embedding. One that an
+    item does not have (the neckline of shorts) adds nothing.
     Directions are orthonormal while there are dimensions enough, else random unit vectors.
     """
 
@@ -85,9 +89,40 @@ class Prototypes(nn.Module):
         self.strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, believed: Tensor) -> Tensor:
-        """(n, n_values) probabilities of all values, attribute after attribute -> residuals (n, dim)."""
-        residual: Tensor = (believed * (self.strength * self.importance)) @ self.directions
+        """(n, n_values) log probabilities of all values, attribute after attribute -> residuals (n, dim)."""
+        residual: Tensor = ((0.5 * believed).exp() * (self.strength * self.importance)) @ self.directions
         return residual
+
+
+def within_product_whitening(x: Tensor, products: Tensor, *, shrinkage: float = SHRINKAGE) -> Tensor:
+    """The linear map under which the views of a product scatter alike in all directions.
+
+    Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006) with products as classes: directions in
+    which photos of one and the same product differ (pose, light, background) count less, the others more.
+
+    Args:
+        x: (n, dim) embeddings.
+        products: (n,) codes of their products.
+        shrinkage: how much of the mean variance is added to each direction's, in fractions; above 0.
+
+    Returns:
+        (dim, dim) symmetric, `trace(W W) = dim`; the identity where no two items are of one product.
+    """
+    dim = x.shape[1]
+    _, codes, counts = torch.unique(products, return_inverse=True, return_counts=True)
+    means = torch.zeros(len(counts), dim, dtype=torch.float64).index_add_(0, codes, x.double())
+    spread = (x.double() - (means / counts[:, None])[codes])[counts[codes] > 1]
+    freedom = int((counts - 1).sum())  # an item that is alone in its product says nothing
+    if not freedom:
+        return torch.eye(dim)
+    values, vectors = torch.linalg.eigh(spread.T @ spread / freedom)
+    mean = values.mean()
+    if not mean > 0:  # only copies of one photo
+        return torch.eye(dim)
+    scales = (values.clamp(min=0.0) + shrinkage * mean).rsqrt()
+    scales *= math.sqrt(dim) / scales.norm()
+    whitening: Tensor = (vectors * scales) @ vectors.T
+    return whitening.float()
 
 
 def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

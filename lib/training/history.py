@@ -7,13 +7,26 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from lib.errors import IntegrityError
 from lib.params import Validation
 from lib.training.checkpoint import STAGE, load_checkpoint
+
+
+class Mixture(NamedTuple):
+    """How much of the trained head is used, and of the whitening that evens out views of one product.
+
+    Attributes:
+        whitened: 0 (the embedding's own part is the baseline's) to 1.
+        interpolation: 0 (the baseline) to 1 (the head as trained), or more.
+    """
+
+    whitened: float
+    interpolation: float
+
 
 History = list[dict[str, Any]]
 """A row per epoch, epoch 0 first: `epoch`, `loss` (by part), `validation`, `distribution`."""
@@ -31,26 +44,25 @@ def best_epoch(history: History, rule: Validation) -> int:
     return int(history[scores.index(max(scores))]["epoch"])
 
 
-def best_interpolation(
-    tried: Mapping[str, Mapping[str, float]], start: Mapping[str, float], rule: Validation
-) -> float:
-    """The weight of the trained head that serves best without buying a gain with another row's fall.
+def best_mixture(
+    tried: Mapping[Mixture, Mapping[str, float]], start: Mapping[str, float], rule: Validation
+) -> Mixture:
+    """What serves best of baseline and trained head without buying a gain with another row's fall.
 
     Args:
-        tried: weight -> validation rows, in fractions.
+        tried: mixture -> validation rows, in fractions.
         start: the untouched baseline's rows.
         rule: a row that falls by more than `max_fall` points costs the excess in full.
 
     Returns:
-        The weight with the highest selection score less these costs; of equals the one nearest to the baseline.
+        The mixture with the highest selection score less these costs; of equals the one nearest to the baseline.
     """
 
     def score(rows: Mapping[str, float]) -> float:
         falls = [start[name] - rows[name] - rule.max_fall / 100.0 for name in start if name in rows]
         return selection_score(rows, rule) - sum(fall for fall in falls if fall > 0)
 
-    scores = {float(weight): score(rows) for weight, rows in tried.items()}
-    return min(scores, key=lambda weight: (-scores[weight], weight))
+    return min(tried, key=lambda mixture: (-score(tried[mixture]), mixture))
 
 
 def stale_epochs(history: History, rule: Validation) -> int:

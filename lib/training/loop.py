@@ -24,8 +24,9 @@ from lib.params import Train
 from lib.training.checkpoint import load_checkpoint, remove_half_written, save_checkpoint
 from lib.training.heads import seeded_generator
 from lib.training.history import (
+    Mixture,
     best_epoch,
-    best_interpolation,
+    best_mixture,
     check_validation,
     curves_csv,
     log_lines,
@@ -86,7 +87,7 @@ def train(
         initial_temperature=params.loss.initial_temperature,
     )
     model = ProtocolModel(config, generator=seeded_generator(params.seed, 0))
-    model.standardise(data.images, data.texts)
+    model.fit_statistics(data.images, data.texts, data.products)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     facts = {
         "model_config": config.as_dict(),
@@ -134,23 +135,33 @@ def train(
     content = load_checkpoint(out / "checkpoints" / f"epoch_{best:02d}.pt")
     model.load_state_dict(content["model"])
     row = next(row for row in history if row["epoch"] == best)
-    tried = try_interpolations(model, params.interpolation if best else (), validate=validate)
-    tried["1.0"] = row["validation"]
-    weight = best_interpolation(tried, history[0]["validation"], params.validation)
-    model.interpolation.fill_(weight)
+    tried = {Mixture(0.0, 1.0): row["validation"]}
+    if best:
+        tried |= try_mixtures(model, params, validate=validate)
+    chosen = best_mixture(tried, history[0]["validation"], params.validation)
+    model.mix(*chosen)
     save_checkpoint(out / "checkpoints" / "best.pt", {**content, "model": dict(model.state_dict())})
-    _finish(out, facts, history, chosen={"best_epoch": best, "interpolation": weight, "interpolations": tried})
+    _finish(
+        out,
+        facts,
+        history,
+        chosen={
+            "best_epoch": best,
+            **chosen._asdict(),
+            "tried": [{**mixture._asdict(), "validation": rows} for mixture, rows in tried.items()],
+        },
+    )
     return history
 
 
-def try_interpolations(
-    model: ProtocolModel, weights: Sequence[float], *, validate: Validate
-) -> dict[str, dict[str, float]]:
-    """Quick validation of the model at each weight of the trained head, 0 being the baseline."""
+def try_mixtures(model: ProtocolModel, params: Train, *, validate: Validate) -> dict[Mixture, dict[str, float]]:
+    """Quick validation at each weight of the trained head beside 1, with each amount of whitening beside 0."""
     tried = {}
-    for weight in weights:
-        model.interpolation.fill_(weight)
-        tried[str(weight)] = validate(model)
+    for whitened in (0.0, *params.whitening):
+        for interpolation in (*params.interpolation, 1.0):
+            if (whitened, interpolation) != (0.0, 1.0):  # that is the epoch as it was validated
+                model.mix(whitened, interpolation)
+                tried[Mixture(whitened, interpolation)] = validate(model)
     return tried
 
 

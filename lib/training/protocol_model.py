@@ -1,7 +1,8 @@
 """The protocol model: small residual heads on the frozen backbone's embeddings.
 
 `y = x + a f(x)` with `f` zero before training, so that an untrained model *is* the baseline, to the byte. The
-interpolation `a` between baseline and trained head is chosen on validation (WiSE-FT, Wortsman et al. 2022).
+interpolation `a` between baseline and trained head is chosen on validation (WiSE-FT, Wortsman et al. 2022), and so is
+how much of `x` is seen through the map that evens out the differences between views of one product.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from lib.artifacts import FloatArray, file_sha256, sequence_sha256
 from lib.embeddings import Embeddings, EmbeddingSet
 from lib.errors import IntegrityError
 from lib.training.checkpoint import REMEDY, load_checkpoint
-from lib.training.heads import AttributeHead, HeadKind, Prototypes, ResidualHead, linear
+from lib.training.heads import (
+    AttributeHead,
+    HeadKind,
+    Prototypes,
+    ResidualHead,
+    linear,
+    within_product_whitening,
+)
 
 BATCH = 1024
 """Rows per inference batch; the last one is padded, so that a row's bytes do not depend on its neighbours."""
@@ -77,6 +85,8 @@ class ProtocolModel(nn.Module):
     """Image and text heads, attribute classifiers, interpolation, temperature and fusion weight."""
 
     interpolation: Tensor
+    whitening: Tensor
+    whitened: Tensor
     places: Tensor
     values: Tensor
 
@@ -109,14 +119,28 @@ class ProtocolModel(nn.Module):
             # one matrix for all attributes, in the order of `attributes`: one product instead of six
             self.attribute_heads = linear(config.dim, n_values, generator)
         self.register_buffer("interpolation", torch.ones(()))
+        self.register_buffer("whitening", torch.eye(config.dim))
+        self.register_buffer("whitened", torch.zeros(()))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.initial_temperature)))
         self.fusion_logit = nn.Parameter(torch.tensor(math.log(config.image_weight / (1.0 - config.image_weight))))
 
-    def standardise(self, images: Tensor, texts: Tensor) -> None:
-        """Fit the inputs' mean and deviation to the training catalogue, (n, dim) each; once, before training."""
+    def fit_statistics(self, images: Tensor, texts: Tensor, products: Tensor) -> None:
+        """Take what is computed, not learnt, from the training catalogue; once, before training.
+
+        Args:
+            images: (n, dim); mean and deviation of what the image head reads, and the scatter of products' views.
+            texts: (n, dim); mean and deviation of what the text head reads.
+            products: (n,) codes.
+        """
         for head, x in ((self.image_head, images), (self.text_head, texts)):
             if isinstance(head, AttributeHead):
                 head.standardise(x)
+        self.whitening.copy_(within_product_whitening(images, products))
+
+    def mix(self, whitened: float, interpolation: float) -> None:
+        """Use this much of the whitening (0 to 1) and of the trained head (0: nothing of it)."""
+        self.whitened.fill_(whitened)
+        self.interpolation.fill_(interpolation)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -150,13 +174,20 @@ class ProtocolModel(nn.Module):
         self, head: nn.Module, x: Tensor, dropout: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """(n, dim) -> (n, dim), not normalised, and the log probabilities that a prototype head made on the way."""
+        own = self._own_part(x)
         if self.prototypes is None:
-            return x + self.interpolation * head(x, dropout), None
+            return own + self.interpolation * head(x, dropout), None
         read = self._log_probabilities(head(x, dropout))
         if read is None:
-            return x, None
-        believed = read.flatten(1).index_select(1, self.values).exp()
-        return x + self.interpolation * self.prototypes(believed), read
+            return own, None
+        believed = read.flatten(1).index_select(1, self.values)
+        return own + self.interpolation * self.prototypes(believed), read
+
+    def _own_part(self, x: Tensor) -> Tensor:
+        """What of a row is the embedding's own: between `x` and `x` whitened, both of length 1."""
+        if not self.whitened:
+            return x
+        return torch.lerp(x, F.normalize(x @ self.whitening, dim=1), self.whitened)
 
     def _log_probabilities(self, logits: Tensor) -> Tensor | None:
         """(n, n_logits), attribute after attribute -> (n, n_attributes, most_values); one softmax for all of them."""

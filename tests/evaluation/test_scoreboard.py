@@ -63,7 +63,8 @@ def protocol(protocol_set: EmbeddingSet, run) -> Evaluation:
 def test_form_and_values(baseline: Evaluation, protocol: Evaluation) -> None:
     board = build_scoreboard(baseline, protocol, section(HEADLINE, Target(row="denim@10", points=1)))
     names = ["neckline", "category", "color", "material", "pattern", "sleeve"]
-    rows = [f"{n}@10" for n in (*names, *(f"known_{n}" for n in names), *CLASSES, *(f"unseen_{n}" for n in names))]
+    rows = [f"{n}@10" for n in (*names, *(f"known_{n}" for n in names), *CLASSES)]
+    rows += ["product_hit_rate@1", "product_map@10", *(f"unseen_{n}@10" for n in names)]
     for split in ("test", "validation"):
         assert list(board[split]) == rows
         for numbers in board[split].values():
@@ -76,6 +77,10 @@ def test_form_and_values(baseline: Evaluation, protocol: Evaluation) -> None:
                 numbers = evaluation.metrics[split]["image_to_image"][name]
                 assert board[split][name][model] == numbers["value"]
                 assert board[split][name]["chance"] == numbers["chance"]
+            for name in rows[-8:-6]:
+                numbers = evaluation.metrics[split]["image_to_image"][name]
+                assert board[split][name][model] == numbers["value"]
+                assert board[split][name]["n_queries"] == numbers["n_queries"]
             for name in names:
                 numbers = evaluation.metrics[split]["unseen_gallery"][f"{name}@10"]
                 assert board[split][f"unseen_{name}@10"][model] == numbers["value"]
@@ -188,7 +193,7 @@ def test_falls_and_doubts_are_written_out(baseline: Evaluation, protocol: Evalua
     fallen = next(line for line in text.splitlines() if line.startswith("fell on test"))
     assert "color@10" in fallen
     table = [line for line in text.splitlines() if line.startswith(("▲", "▼", "="))]
-    assert len(table) == 40 and max(len(line) for line in table) < 180
+    assert len(table) == 44 and max(len(line) for line in table) < 180
     assert summary_lines(board, params).count("\n") == 1
     board["skipped"] = {"test": {"silk@10": "no query"}}
     assert "silk@10" in text_table(board, params) and "silk@10" in markdown_table(board, params)

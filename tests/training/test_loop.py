@@ -16,7 +16,7 @@ from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs,
 from lib.artifacts import read_manifest
 from lib.errors import ConfigError, IntegrityError
 from lib.params import PAIR_KINDS
-from lib.training.history import best_epoch, best_interpolation, last_checkpoint
+from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel, embed_with, load_model
 from lib.training.sampler import build_examples
@@ -122,33 +122,49 @@ def test_every_head_learns(tmp_path: Path, head: str) -> None:
     assert max(rows) > rows[0] + 0.1
 
 
-def test_validation_chooses_the_interpolation(tmp_path: Path) -> None:
-    """Rows that peak at a weight of 0.5: it is saved in best.pt, and epochs keep the trained head."""
+def test_validation_chooses_the_mixture(tmp_path: Path) -> None:
+    """Rows that peak at a weight of 0.5, whitened: it is saved in best.pt, and epochs keep the trained head."""
 
     def validate(model: ProtocolModel) -> dict[str, float]:
         trained = float(model.image_head.last.weight.detach().abs().sum()) > 0
-        return {"neckline@10": 0.1 if not trained else 0.9 - abs(float(model.interpolation) - 0.5)}
+        good = 0.8 - abs(float(model.interpolation) - 0.5) + 0.1 * float(model.whitened)
+        return {"neckline@10": round(good, 6) if trained else 0.1}
 
-    run(tmp_path, tiny_params(interpolation=[0.25, 0.5], head__kind="mlp"), validate=validate)
+    params = tiny_params(interpolation=[0.25, 0.5], whitening=[1.0], head__kind="mlp")
+    run(tmp_path, params, validate=validate)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert config["interpolation"] == 0.5
-    assert {k: v["neckline@10"] for k, v in config["interpolations"].items()} == {
-        "0.25": 0.65,
-        "0.5": 0.9,
-        "1.0": 0.4,
-    }
+    assert (config["whitened"], config["interpolation"]) == (1.0, 0.5)
+    tried = {(one["whitened"], one["interpolation"]): one["validation"]["neckline@10"] for one in config["tried"]}
+    assert tried == {
+        (0.0, 0.25): 0.55, (0.0, 0.5): 0.8, (0.0, 1.0): 0.3,
+        (1.0, 0.25): 0.65, (1.0, 0.5): 0.9, (1.0, 1.0): 0.4,
+    }  # fmt: skip
     best, last = (load_model(tmp_path / f"checkpoints/{n}.pt", dim=16, backbone=BACKBONE) for n in ("best", "final"))
     assert (float(best.interpolation), float(last.interpolation)) == (0.5, 1.0)
+    assert (float(best.whitened), float(last.whitened)) == (1.0, 0.0)
+
+
+def test_an_untrained_model_stays_the_baseline(tmp_path: Path) -> None:
+    """No epoch better than none: nothing is mixed in, whitening neither."""
+
+    def validate(model: ProtocolModel) -> dict[str, float]:
+        trained = float(model.image_head.last.weight.detach().abs().sum()) > 0
+        return {"neckline@10": 0.1 if trained else 0.5 + float(model.whitened)}
+
+    run(tmp_path, tiny_params(interpolation=[0.5], whitening=[1.0], head__kind="mlp"), validate=validate)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert (config["best_epoch"], config["whitened"], len(config["tried"])) == (0, 0.0, 1)
 
 
 def test_no_gain_is_bought_with_another_rows_fall() -> None:
     rule = tiny_params(validation__select_by=["neckline@10"], validation__max_fall=1.0).validation
-    start = {"neckline@10": 0.2, "color@10": 0.6, "unseen_color@10": 0.5}
-    kept = {"neckline@10": 0.25, "color@10": 0.591, "unseen_color@10": 0.5}
-    bought = {"neckline@10": 0.29, "color@10": 0.61, "unseen_color@10": 0.44}  # 6 points down: costs 5
-    assert best_interpolation({"0.5": kept, "1.0": bought, "1.5": kept}, start, rule) == 0.5
+    start = {"neckline@10": 0.2, "color@10": 0.6, "product_hit_rate@1": 0.5}
+    kept = {"neckline@10": 0.25, "color@10": 0.591, "product_hit_rate@1": 0.5}
+    bought = {"neckline@10": 0.29, "color@10": 0.61, "product_hit_rate@1": 0.44}  # 6 points down: costs 5
+    tried = {Mixture(0.5, 1.0): kept, Mixture(0.0, 0.5): kept, Mixture(0.0, 1.0): bought, Mixture(0.0, 1.5): kept}
+    assert best_mixture(tried, start, rule) == (0.0, 0.5)
     rarely = rule.model_copy(update={"max_fall": 3.0})  # costs 3, and the gain is 4
-    assert best_interpolation({"0.5": kept, "1.0": bought, "1.5": kept}, start, rarely) == 1.0
+    assert best_mixture(tried, start, rarely) == (0.0, 1.0)
 
 
 def test_training_stops_when_validation_stops_rising(tmp_path: Path) -> None:
@@ -157,7 +173,7 @@ def test_training_stops_when_validation_stops_rising(tmp_path: Path) -> None:
     def validate(model: ProtocolModel) -> dict[str, float]:
         return {"neckline@10": next(scores)}
 
-    history = run(tmp_path, tiny_params(epochs=9, patience=2, interpolation=[]), validate=validate)
+    history = run(tmp_path, tiny_params(epochs=9, patience=2, interpolation=[], whitening=[]), validate=validate)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert (config["best_epoch"], config["epochs"]) == (1, 3)
@@ -228,7 +244,7 @@ def test_a_part_of_weight_zero_is_absent(tmp_path: Path, part: str) -> None:
 
 def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.5, 0.2])
-    params = tiny_params(epochs=3, interpolation=[], validation__select_by=["neckline@10", "absent@10"])
+    params = tiny_params(epochs=3, interpolation=[], whitening=[], validation__select_by=["neckline@10", "absent@10"])
     history = run(
         tmp_path,
         params,

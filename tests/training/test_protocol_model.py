@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lib.artifacts import write_torch
 from lib.errors import IntegrityError
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
+from lib.training.heads import within_product_whitening
 from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, load_model, unit_rows
 
 
@@ -138,8 +139,8 @@ def test_fusion_weight_and_temperature_start_as_configured_and_stay_in_range() -
     assert model.logit_scale.item() == pytest.approx(100.0)
 
 
-def test_prototypes_add_the_weighted_probability_of_agreement() -> None:
-    """The inner product of two residuals is strength^2 * sum of importance * P(both have the same value)."""
+def test_prototypes_add_the_weighted_overlap_of_beliefs() -> None:
+    """The inner product of two residuals is strength^2 * sum of importance * Bhattacharyya coefficient."""
     model, x = model_of("prototype", moved=True), torch.from_numpy(rows(2))
     assert model.prototypes is not None
     directions = model.prototypes.directions
@@ -150,7 +151,7 @@ def test_prototypes_add_the_weighted_probability_of_agreement() -> None:
     assert read is not None and model.attributes == ["color", "neckline"] and read.shape == (2, 2, 4)
     assert torch.allclose(read.exp().sum(2), torch.ones(2, 2)) and (read[:, 1, 3] == -torch.inf).all()
     shares = {"color": read[:, 0, :3].exp(), "neckline": read[:, 1, :2].exp()}  # the next one: has none
-    agreement = {name: float((part[0] * part[1]).sum()) for name, part in shares.items()}
+    agreement = {name: float((part[0] * part[1]).sqrt().sum()) for name, part in shares.items()}
     expected = float(model.prototypes.strength.detach()) ** 2 * (2.0 * agreement["neckline"] + agreement["color"])
     assert float(a @ b) == pytest.approx(expected, rel=1e-4)
 
@@ -174,9 +175,48 @@ def test_interpolation_moves_between_baseline_and_head() -> None:
 
 def test_standardising_is_saved_with_the_weights(tmp_path: Path) -> None:
     model, x = model_of("prototype"), torch.from_numpy(rows(30))
-    model.standardise(x, -x)
+    model.fit_statistics(x, -x, torch.arange(30) // 2)
+    model.mix(0.5, 1.0)
     assert torch.allclose(model.image_head.mean, x.mean(0)) and torch.allclose(model.text_head.mean, -x.mean(0))
     content = {"model_config": model.config.as_dict(), "model": dict(model.state_dict())}
     save_checkpoint(tmp_path / "m.pt", content)
     loaded = load_model(tmp_path / "m.pt", dim=12, backbone=BACKBONE)
     assert torch.equal(loaded.image_head.mean, model.image_head.mean)
+    assert torch.equal(loaded.whitening, model.whitening) and not torch.equal(model.whitening, torch.eye(12))
+    assert loaded.encode_image_numpy(x.numpy()).tobytes() == model.encode_image_numpy(x.numpy()).tobytes()
+
+
+def test_whitening_evens_out_the_views_of_a_product() -> None:
+    """Against the covariance written out view by view: afterwards the shrunk one is a multiple of the identity."""
+    rng = np.random.default_rng(0)
+    products = np.repeat(np.arange(40), [1, 2, 3, 4] * 10)
+    centres = rng.standard_normal((40, 6))
+    x = centres[products] + rng.standard_normal((len(products), 6)) * [5, 1, 1, 0.1, 1, 2]
+    scatter, freedom = np.zeros((6, 6)), 0
+    for product in range(40):
+        views = x[products == product]
+        for view in views:
+            scatter += np.outer(view - views.mean(0), view - views.mean(0))
+        freedom += len(views) - 1
+    shrunk = scatter / freedom + 0.1 * np.trace(scatter / freedom) / 6 * np.eye(6)
+    found = within_product_whitening(torch.from_numpy(x), torch.from_numpy(products), shrinkage=0.1).numpy()
+    flat = found.astype(np.float64) @ shrunk @ found.T
+    assert np.allclose(flat, np.eye(6) * flat[0, 0], atol=1e-4 * flat[0, 0])
+    assert np.trace(found @ found) == pytest.approx(6, rel=1e-5) and np.allclose(found, found.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("products", [[0, 1, 2, 3], [0, 0, 1, 1]], ids=["no second views", "only copies"])
+def test_whitening_is_the_identity_where_there_is_nothing_to_even_out(products: list[int]) -> None:
+    x = torch.eye(4)[torch.tensor(products)]
+    assert torch.equal(within_product_whitening(x, torch.tensor(products)), torch.eye(4))
+
+
+def test_mixing_in_the_whitening_moves_the_embeddings_own_part() -> None:
+    model, x = model_of("prototype"), rows(8)
+    model.fit_statistics(torch.from_numpy(x), torch.from_numpy(x), torch.arange(8) // 2)
+    assert model.encode_image_numpy(x).tobytes() == x.tobytes()
+    model.mix(1.0, 1.0)
+    whole = model.encode_image_numpy(x)
+    expected = x @ model.whitening.numpy()
+    assert np.allclose(whole, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+    assert np.allclose(np.linalg.norm(model.encode_text_numpy(x), axis=1), 1.0, atol=1e-6)
