@@ -157,11 +157,12 @@ def train(
 def try_mixtures(model: ProtocolModel, params: Train, *, validate: Validate) -> dict[Mixture, dict[str, float]]:
     """Quick validation at each weight of the trained head beside 1, with each amount of whitening beside 0."""
     tried = {}
-    for whitened in (0.0, *params.whitening):
-        for interpolation in (*params.interpolation, 1.0):
-            if (whitened, interpolation) != (0.0, 1.0):  # that is the epoch as it was validated
-                model.mix(whitened, interpolation)
-                tried[Mixture(whitened, interpolation)] = validate(model)
+    with model.trying_mixtures():
+        for whitened in (0.0, *params.whitening):
+            for interpolation in (*params.interpolation, 1.0):
+                if (whitened, interpolation) != (0.0, 1.0):  # that is the epoch as it was validated
+                    model.mix(whitened, interpolation)
+                    tried[Mixture(whitened, interpolation)] = validate(model)
     return tried
 
 

@@ -8,7 +8,8 @@ how much of `x` is seen through the map that evens out the differences between v
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -118,6 +119,7 @@ class ProtocolModel(nn.Module):
             self.text_head = ResidualHead(config.dim, kind=config.kind, **shape)
             # one matrix for all attributes, in the order of `attributes`: one product instead of six
             self.attribute_heads = linear(config.dim, n_values, generator)
+        self._kept: dict[int, tuple[FloatArray, list[tuple[Tensor, Tensor, Tensor | None]]]] | None = None
         self.register_buffer("interpolation", torch.ones(()))
         self.register_buffer("whitening", torch.eye(config.dim))
         self.register_buffer("whitened", torch.zeros(()))
@@ -174,20 +176,28 @@ class ProtocolModel(nn.Module):
         self, head: nn.Module, x: Tensor, dropout: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """(n, dim) -> (n, dim), not normalised, and the log probabilities that a prototype head made on the way."""
-        own = self._own_part(x)
+        added, read = self._added(head, x, dropout)
+        return self._mixed(x, self._evened(x) if self.whitened else x, added), read
+
+    def _added(
+        self, head: nn.Module, x: Tensor, dropout: torch.Generator | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the head adds to a row, None for nothing, and what it reads off it."""
         if self.prototypes is None:
-            return own + self.interpolation * head(x, dropout), None
+            return head(x, dropout), None
         read = self._log_probabilities(head(x, dropout))
         if read is None:
-            return own, None
-        believed = read.flatten(1).index_select(1, self.values)
-        return own + self.interpolation * self.prototypes(believed), read
+            return None, None
+        return self.prototypes(read.flatten(1).index_select(1, self.values)), read
 
-    def _own_part(self, x: Tensor) -> Tensor:
-        """What of a row is the embedding's own: between `x` and `x` whitened, both of length 1."""
-        if not self.whitened:
-            return x
-        return torch.lerp(x, F.normalize(x @ self.whitening, dim=1), self.whitened)
+    def _evened(self, x: Tensor) -> Tensor:
+        """Rows whitened, of length 1."""
+        return F.normalize(x @ self.whitening, dim=1)
+
+    def _mixed(self, x: Tensor, evened: Tensor, added: Tensor | None) -> Tensor:
+        """The sum of a row's own part, between `x` and `evened`, and of what the head adds; not normalised."""
+        own = torch.lerp(x, evened, self.whitened) if self.whitened else x
+        return own if added is None else own + self.interpolation * added
 
     def _log_probabilities(self, logits: Tensor) -> Tensor | None:
         """(n, n_logits), attribute after attribute -> (n, n_attributes, most_values); one softmax for all of them."""
@@ -223,29 +233,60 @@ class ProtocolModel(nn.Module):
             (n, dim) float32, unit rows, C-contiguous. An untrained model returns the bytes of `x`. A row's
             result does not depend on the other rows. Empty in, empty out.
         """
-        return self._in_batches(x, self.image_head)
+        if self._kept is None:
+            return self._in_batches(x, self.image_head)
+        if id(x) not in self._kept:  # kept with its parts, so that its id is not given to another array
+            with torch.no_grad():
+                parts = [
+                    (batch, self._evened(batch), self._added(self.image_head, batch, None)[0])
+                    for batch in self._batches(x)
+                ]
+            self._kept[id(x)] = x, parts
+        with torch.no_grad():
+            return _joined(x, (self._mixed(*part) for part in self._kept[id(x)][1]))
+
+    @contextmanager
+    def trying_mixtures(self) -> Iterator[None]:
+        """Within it, what of an encoded array does not depend on the mixture is computed once and kept.
+
+        For the same arrays at one mixture after another; the weights must not change meanwhile. Bytes are as ever.
+        """
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
 
     def encode_text_numpy(self, x: FloatArray) -> FloatArray:
         """Apply the text head to baseline embeddings; as `encode_image_numpy`."""
         return self._in_batches(x, self.text_head)
 
     def _in_batches(self, x: FloatArray, head: nn.Module) -> FloatArray:
+        with torch.no_grad():
+            return _joined(x, (self._apply_head(head, batch)[0] for batch in self._batches(x)))
+
+    def _batches(self, x: FloatArray) -> Iterator[Tensor]:
+        """Rows as (BATCH, dim) tensors, the last one padded with zeros: a row's bytes depend on no other row."""
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise IntegrityError(
                 f"protocol model: expected embeddings (n, {self.config.dim}), got {x.shape}; {REMEDY}"
             )
-        out = np.empty(x.shape, dtype=np.float32)
-        padded = np.zeros((BATCH, self.config.dim), dtype=np.float32)
         for start in range(0, len(x), BATCH):
+            padded = torch.zeros(BATCH, self.config.dim)
             rows = x[start : start + BATCH]
-            padded[: len(rows)] = rows
-            padded[len(rows) :] = 0.0
-            with torch.no_grad():
-                encoded = self._apply_head(head, torch.from_numpy(padded))[0].numpy()
-            changed = encoded[: len(rows)]
-            # -0.0 + 0.0 is +0.0: an entry that did not change keeps its sign bit too
-            out[start : start + BATCH] = unit_rows(np.where(changed == rows, rows, changed))
-        return out
+            padded[: len(rows)] = torch.from_numpy(np.array(rows))  # a copy: a memory map may not be written to
+            yield padded
+
+
+def _joined(x: FloatArray, encoded: Iterable[Tensor]) -> FloatArray:
+    """Encoded batches as unit rows; an entry that did not change keeps the bytes of `x`."""
+    out = np.empty(x.shape, dtype=np.float32)
+    for number, batch in enumerate(encoded):
+        rows = x[number * BATCH : (number + 1) * BATCH]
+        changed = batch.numpy()[: len(rows)]
+        # -0.0 + 0.0 is +0.0: an entry that did not change keeps its sign bit too
+        out[number * BATCH : (number + 1) * BATCH] = unit_rows(np.where(changed == rows, rows, changed))
+    return out
 
 
 def unit_rows(x: FloatArray) -> FloatArray:

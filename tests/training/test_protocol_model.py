@@ -220,3 +220,23 @@ def test_mixing_in_the_whitening_moves_the_embeddings_own_part() -> None:
     expected = x @ model.whitening.numpy()
     assert np.allclose(whole, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
     assert np.allclose(np.linalg.norm(model.encode_text_numpy(x), axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["prototype", "mlp"])
+def test_trying_mixtures_gives_the_same_bytes(kind: str) -> None:
+    model, arrays = model_of(kind, moved=True), (rows(BATCH + 7), rows(5))
+    model.fit_statistics(torch.from_numpy(arrays[0]), torch.from_numpy(arrays[0]), torch.arange(BATCH + 7) // 3)
+    mixtures = [(w, a) for w in (0.0, 0.4, 1.0) for a in (0.0, 0.5, 1.0)]
+    expected = []
+    for mixture in mixtures:
+        model.mix(*mixture)
+        expected += [model.encode_image_numpy(x).tobytes() for x in arrays]
+    assert len(set(expected)) > 10
+    with model.trying_mixtures():
+        found = []
+        for mixture in mixtures:
+            model.mix(*mixture)
+            found += [model.encode_image_numpy(x).tobytes() for x in arrays]
+    assert found == expected
+    model.mix(0.0, 0.0)
+    assert model.encode_image_numpy(arrays[1]).tobytes() == arrays[1].tobytes()
