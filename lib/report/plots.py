@@ -92,9 +92,7 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
     left.set_ylim(0.3, len(rows) + 0.7)
     left.set_xlim(-2, 102)
     right.axvline(0, color=INK, lw=1)
-    left.set_xlabel(
-        "precision, in rows of products what they are named after; points" if of_products else "precision, points"
-    )
+    left.set_xlabel("precision (rows of products: as named), points" if of_products else "precision, points")
     right.set_xlabel("protocol − baseline, points, with 95 % interval")
     for axes in (left, right):
         _clean(axes, grid="x")
