@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.artifacts import FloatArray, read_array, read_manifest, write_array, write_manifest
-from lib.atomic import replacing_folder
+from lib.artifacts import MANIFEST, FloatArray, read_array, read_manifest, write_array, write_manifest
+from lib.atomic import replacing_files, replacing_folder
 from lib.catalog.picture_store import NO_TABLES, Pictures
 from lib.embeddings import check_unit_rows
 from lib.errors import IntegrityError
@@ -28,14 +28,14 @@ class PictureRows:
 
 
 def save_picture_rows(folder: Path, embedded: PictureRows, pictures: Pictures) -> None:
-    """Write the folder as a whole.
+    """Write the rows and their manifest, which take their places together.
 
     Raises:
         IntegrityError: a row is not finite or not of length 1.
-        BusyError: the disk is full; the old folder is intact.
+        BusyError: the disk is full; the old files are intact.
     """
     check_unit_rows(embedded.rows, name=f"{folder}/{ROWS}")
-    with replacing_folder(folder) as fresh:
+    with replacing_files(folder, manifest=MANIFEST) as fresh:
         write_array(fresh / ROWS, embedded.rows)
         write_manifest(fresh, [ROWS], facts={"fingerprint": embedded.fingerprint, "pictures": pictures.sha256})
 
