@@ -1,6 +1,6 @@
 """The two-tower model under other seeds, and on photographs: `python -m benchmarks.two_tower [--write]`.
 
-Without `--data`: the sample's street photos, on the backbone that the pipeline left (`dvc repro`), each variant with
+Without `--data`: the sample's street photos, as the pipeline left and embedded them (`dvc repro`), each variant with
 three seeds. With `--params FILE --data FOLDER`: a catalogue with several views of a product. Its backbone is trained
 under `.cache/two_tower/`; then the other views of a product have to find its first one among the first views of all
 products. Pairs are those of the train split; what is measured are products of the other splits.
@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         params = load_params(args.params)
         variants = VARIANTS if args.data is None else {"the recipe": {}}
         if args.data is not None:
-            raw, backbone, recipe = prepared(home, params, args.params, args.data)
+            photos, rows, recipe = prepared(home, params, args.params, args.data)
         elif params.two_tower.pairs:
-            raw, backbone = ROOT / params.data.raw_dir, ROOT / "artifacts" / "backbone"
+            photos, rows = ROOT / "data/processed/photos", ROOT / "artifacts/retrieval/photos"
             recipe = yaml.safe_load(args.params.read_text(encoding="utf-8"))
         else:
             raise ConfigError(f"{args.params}: two_tower.pairs names no table of pairs; give a catalogue with --data")
-        found = {name: measured(home, raw, backbone, recipe, changed) for name, changed in variants.items()}
+        found = {name: measured(home, photos, rows, recipe, changed) for name, changed in variants.items()}
     except PipelineError as error:
         print(f"error: two_tower: {error}", file=sys.stderr)
         return error.exit_code
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepared(home: Path, params: Params, file: Path, data: Path) -> tuple[Path, Path, dict[str, Any]]:
-    """Raw folder with tables, trained backbone, and the recipe that names the tables."""
+    """Photos of the tables that are made of a catalogue, a trained backbone's rows of them, and the recipe."""
     shutil.rmtree(home, ignore_errors=True)
     raw, processed, backbone = home / "raw", home / "hf", home / "backbone"
     shutil.copytree(data, raw)
@@ -82,18 +82,23 @@ def prepared(home: Path, params: Params, file: Path, data: Path) -> tuple[Path, 
     schema, cache = ROOT / params.data.attribute_schema, home / "image_cache"
     _stage("process_data", file, raw=raw, schema=schema, image_cache=cache, out=processed)
     _stage("prepare_backbone", file, processed=processed, out=backbone)
-    photos: list[Photo] = []
+    views: list[Photo] = []
     for split in SPLITS:
         for path in sorted(processed.glob(f"{split}-*.parquet")):
             rows = read_parquet(path, ["product_id", "image"]).to_dict("records")
-            photos += [(split, row["product_id"], row["image"]["path"]) for row in rows]
+            views += [(split, row["product_id"], row["image"]["path"]) for row in rows]
     (raw / "two_tower").mkdir()
-    for name, table in tables_of(photos).items():
+    for name, table in tables_of(views).items():
         with (raw / TABLES[name]).open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(table)
     recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     recipe["two_tower"] |= {**TABLES, "images_root": params.data.image_root}
-    return raw, backbone, recipe
+    with_tables = _written(home, recipe)
+    photos, rows = home / "photos", home / "rows"
+    _stage("process_data", with_tables, raw=raw, schema=schema, image_cache=cache, photos=photos, out=processed)
+    out = home / "embedded"
+    _stage("embed_catalog", with_tables, processed=processed, photos=photos, backbone=backbone, rows=rows, out=out)
+    return photos, rows, recipe
 
 
 def tables_of(photos: Sequence[Photo]) -> dict[str, list[list[str]]]:
@@ -111,7 +116,7 @@ def tables_of(photos: Sequence[Photo]) -> dict[str, list[list[str]]]:
 
 
 def measured(
-    home: Path, raw: Path, backbone: Path, recipe: Mapping[str, Any], changed: Mapping[str, Any]
+    home: Path, photos: Path, rows: Path, recipe: Mapping[str, Any], changed: Mapping[str, Any]
 ) -> list[Figures]:
     """`metrics.json` of each seed."""
     found = []
@@ -120,12 +125,10 @@ def measured(
         out = home / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        file = home / "params.yaml"
-        two_tower = {**recipe["two_tower"], **changed, "seed": seed}
-        file.write_text(yaml.safe_dump({**recipe, "two_tower": two_tower}, sort_keys=False), encoding="utf-8")
-        _stage("train_two_tower", file, raw=raw, backbone=backbone, out=out)
+        file = _written(home, {**recipe, "two_tower": {**recipe["two_tower"], **changed, "seed": seed}})
+        _stage("train_two_tower", file, photos=photos, rows=rows, out=out)
         best = out / "checkpoints" / "best.pt"
-        _stage("evaluate_two_tower", file, raw=raw, backbone=backbone, checkpoint=best, out=out)
+        _stage("evaluate_two_tower", file, photos=photos, rows=rows, checkpoint=best, out=out)
         found.append(read_json(out / "metrics.json"))
     return found
 
@@ -163,6 +166,12 @@ def _view(name: str) -> tuple[int, str]:
     """Photos by the number before the ending, those without one last."""
     number = _VIEW.search(name)
     return (int(number.group()) if number else sys.maxsize), name
+
+
+def _written(home: Path, recipe: Mapping[str, Any]) -> Path:
+    file = home / "params.yaml"
+    file.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
+    return file
 
 
 def _stage(name: str, params: Path, **places: Path) -> None:

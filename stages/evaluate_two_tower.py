@@ -6,10 +6,8 @@ import numpy as np
 
 from lib import stage
 from lib.artifacts import read_manifest, write_json, write_parquet, write_text
-from lib.catalog.picture_pairs import read_picture_tables
-from lib.encoding.backbone import load_backbone
-from lib.encoding.embedding_cache import EmbeddingCache
-from lib.encoding.encoder import Encoder
+from lib.catalog.picture_store import NO_TABLES, load_picture_tables
+from lib.encoding.picture_rows import load_picture_rows
 from lib.encoding.two_tower import Feed, choose_device, load_two_tower, towers_fingerprint
 from lib.evaluation.picture_recall import PictureTask, measure_recall, no_table, per_query_table, summary
 from lib.params import Params
@@ -19,23 +17,19 @@ from lib.retrieval.gallery import Gallery, save_gallery, save_nothing
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    recipe, workers = params.two_tower, params.embed.decode_workers
-    if not recipe.pairs:
-        return nothing(args, "two_tower.pairs names no table of pairs")
+    recipe = params.two_tower
+    tables = load_picture_tables(args.photos)
+    if tables is None:
+        return nothing(args, NO_TABLES)
     read_manifest(args.checkpoint.parents[1])  # of all that the training left
-    encoder = Encoder(load_backbone(args.backbone), batch_size=params.embed.batch_size)
-    model = load_two_tower(args.checkpoint, backbone=encoder.fingerprint)
+    embedded = load_picture_rows(args.rows, tables.pictures)
+    model = load_two_tower(args.checkpoint, backbone=embedded.fingerprint)
     model.to(choose_device(recipe.network.device if model.config.tower != "backbone" else "cpu"))
-    tables = read_picture_tables(
-        args.raw, recipe, max_side=params.data.max_image_side, max_pixels=params.data.max_pixels, workers=workers
-    )
     task = PictureTask.of(tables.truths, tables.candidates)
-    used = np.concatenate([task.queries, task.candidates])
-    with EmbeddingCache(stage.shared_state("embeddings"), max_bytes=int(params.embed.cache_gb * 1e9)) as cache:
-        feed = Feed(tables.pictures, encoder, cache, recipe, workers)
-        frozen = np.split(feed.frozen(used), [len(task.queries)])
-        inputs = feed.inputs(used)
-        trained = [model.encode("query", task.queries, inputs), model.encode("candidate", task.candidates, inputs)]
+    feed = Feed(tables.pictures, embedded, recipe, params.embed.decode_workers)
+    frozen = [feed.frozen(task.queries), feed.frozen(task.candidates)]
+    inputs = feed.inputs(np.concatenate([task.queries, task.candidates]))
+    trained = [model.encode("query", task.queries, inputs), model.encode("candidate", task.candidates, inputs)]
     tops = {"trained": task.rank(*trained), "frozen": task.rank(*frozen)}
     figures = measure_recall(task, tops, bootstrap=recipe.bootstrap)
     names = tables.pictures.names
@@ -43,7 +37,7 @@ def run(args: argparse.Namespace, params: Params) -> str:
     chosen = choose_shown(per_query, count=recipe.gallery_queries, rng=np.random.default_rng(recipe.seed))
     images = {name: tables.pictures.read(names.index(name)) for name in shown_pictures(chosen, per_query)}
     page = picture_gallery(chosen, per_query, metrics=figures, images=images, n_candidates=len(task.candidates))
-    facts = {"images": (args.raw / recipe.images_root).as_posix()}
+    facts = {"images": tables.root}
     ids = [names[number] for number in task.candidates.tolist()]
     gallery = Gallery(trained[1], ids, trained[0], towers_fingerprint(args.checkpoint), facts)
     save_gallery(args.out / "embeddings", gallery)
@@ -62,4 +56,4 @@ def nothing(args: argparse.Namespace, reason: str) -> str:
 
 
 if __name__ == "__main__":
-    stage.main(run, name="evaluate_two_tower", paths=("--raw", "--backbone", "--checkpoint", "--out"))
+    stage.main(run, name="evaluate_two_tower", paths=("--photos", "--rows", "--checkpoint", "--out"))

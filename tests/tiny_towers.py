@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
 
+from lib.catalog.picture_pairs import PictureSources, process_pictures
 from lib.params import TwoTower, parse_params
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +54,12 @@ def add_row(raw: Path, name: str, *cells: str) -> int:
 def tiny_two_tower(**changed: object) -> TwoTower:
     """The section `two_tower` of params.yaml, made small."""
     return parse_params(tiny_params(**changed)).two_tower
+
+
+def keep_pictures(raw: Path, out: Path, params: TwoTower) -> dict[str, Any] | None:
+    """What `process_data` does with the tables; returns the report."""
+    sources = PictureSources(*(getattr(params, field.name) for field in fields(PictureSources)))
+    return process_pictures(raw, sources, out, max_side=512, max_pixels=10**6, workers=2)
 
 
 def tiny_params(**changed: object) -> dict[str, dict[str, object]]:

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from lib.atomic import replacing_folder
 from lib.catalog.bad_rows import BadRows
 from lib.catalog.images import ImageError, normalise_image, read_file
+from lib.catalog.picture_store import PictureWriter, save_no_pictures, write_tables
 from lib.catalog.sources.cells import DELIMITERS, CellTable
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import TwoTower
-
-IntArray = npt.NDArray[np.int64]
+from lib.errors import ConfigError, DataError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "pairs": ("query_path", "cand_path"),
@@ -33,62 +31,25 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "query_gt": ("query_path", "gt_cand_path"),
 }
 _SHOWN = 5
-_AHEAD = 1000
+_AHEAD = 256
+"""Photos that are in memory at once, beside those that are being written."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The distinct photos of all tables that can be used.
+class PictureSources:
+    """What is read, as in section `two_tower`.
 
     Attributes:
-        root: folder that the names are under.
-        names: of picture i, the name that stands first in the tables.
-        digests: sha256 of the upright bytes of picture i, 32 bytes.
-        max_side, max_pixels: as in section `data`.
+        pairs, candidates, query_gt: files under the raw folder; `pairs` is "" where there are none.
+        images_root: folder under the raw folder that the photos' names are under.
+        max_bad_fraction: more unusable rows of a table than this are an error.
     """
 
-    root: Path
-    names: tuple[str, ...]
-    digests: tuple[bytes, ...]
-    max_side: int
-    max_pixels: int
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, number: int) -> bytes:
-        """The upright image of picture `number`, encoded; see `normalise_image`.
-
-        Raises:
-            IntegrityError: the file is no longer what it was when the tables were read.
-        """
-        name = self.names[number]
-        try:
-            data = upright(self.root, name, max_side=self.max_side, max_pixels=self.max_pixels)
-        except ImageError as error:
-            raise IntegrityError(f"{self.root / name}: changed while it was used: {error}; run again") from None
-        if sha256(data).digest() != self.digests[number]:
-            raise IntegrityError(f"{self.root / name}: changed while it was used; run again")
-        return data
-
-
-@dataclass(frozen=True)
-class PictureTables:
-    """What the three tables say, in picture numbers.
-
-    Attributes:
-        pictures: the photos.
-        pairs: (n_pairs, 2) query and candidate, to learn from.
-        candidates: (n_candidates,) what can be found, in the order of the file, each once.
-        truths: (n_truths, 2) query and a candidate that has to be found; in the order of the file.
-        report: counts; by table and reason, the rows that cannot be used.
-    """
-
-    pictures: Pictures
-    pairs: IntArray
-    candidates: IntArray
-    truths: IntArray
-    report: dict[str, Any]
+    pairs: str
+    candidates: str
+    query_gt: str
+    images_root: str
+    max_bad_fraction: float
 
 
 class _Row(NamedTuple):
@@ -96,74 +57,71 @@ class _Row(NamedTuple):
     names: tuple[str, ...]
 
 
-def read_picture_tables(
-    raw: Path, params: TwoTower, *, max_side: int, max_pixels: int, workers: int
-) -> PictureTables:
-    """Read the tables and decode every photo that they name.
+_Kept = tuple[_Row, tuple[int, ...]]
+"""A row that can be used, with its pictures."""
+
+
+def process_pictures(
+    raw: Path, sources: PictureSources, out: Path, *, max_side: int, max_pixels: int, workers: int
+) -> dict[str, Any] | None:
+    """Read the tables, decode every photo that they name, and keep both in `out`, which is replaced as a whole.
 
     A row cannot be used when it is ragged, lacks a name, names a photo that cannot be used (for a reason of
     `lib.catalog.images`, such as `missing_file`, `path_escape` or `truncated`), repeats an earlier row, pairs a photo
     with itself, or asks for what is no candidate. Candidates that show the same picture count once.
 
     Args:
-        raw: folder that the tables and `params.images_root` are under.
-        params: the section `two_tower`.
+        raw: folder that the tables and `sources.images_root` are under.
+        sources: the tables.
+        out: folder to write; see `lib.catalog.picture_store`.
         max_side, max_pixels: as in section `data`.
         workers: threads that decode.
+
+    Returns:
+        Counts by table, as in `report.json`; None where there are no tables, which `out` then says.
 
     Raises:
         ConfigError: no such file or folder, or one outside `raw`.
         DataError: a column is missing, too many rows of a table cannot be used, none is left, or a photo that is to
             be evaluated on is learnt from.
+        BusyError: the disk is full; what was there before is intact.
     """
-    root = _folder(raw, params.images_root)
-    paths = {"pairs": params.pairs, "candidates": params.candidates, "query_gt": params.query_gt}
+    if not sources.pairs:
+        save_no_pictures(out)
+        return None
+    root = _folder(raw, sources.images_root)
+    paths = {"pairs": sources.pairs, "candidates": sources.candidates, "query_gt": sources.query_gt}
     bad = {table: BadRows(Path(name).name) for table, name in paths.items()}
     tables = {table: _open(raw / name, table) for table, name in paths.items()}
     rows = {table: _rows(tables[table], table, bad[table]) for table in paths}
     n_rows = {table: len(found) + bad[table].count for table, found in rows.items()}
     names = dict.fromkeys(name for found in rows.values() for row in found for name in row.names)
-    opened = _decoded(root, list(names), max_side=max_side, max_pixels=max_pixels, workers=workers)
-    numbers: dict[bytes, int] = {}
-    first: list[str] = []
-    for name, digest in opened.items():
-        if isinstance(digest, bytes) and digest not in numbers:
-            numbers[digest] = len(first)
-            first.append(name)
-    kept = {table: _usable(found, opened, numbers, bad[table]) for table, found in rows.items()}
-    candidates = {picture[0] for _, picture in kept["candidates"]}
-    asked = []
-    for row, pair in kept["query_gt"]:
-        if pair[1] in candidates:
-            asked.append((row, pair))
-        else:
-            bad["query_gt"].add(
-                "not_a_candidate", row.line, f"{row.names[1]} is not in {Path(params.candidates).name}"
-            )
-    kept["query_gt"] = asked
-    for table, name in paths.items():
-        _check_share(raw / name, bad[table], n_rows[table], params.max_bad_fraction, len(kept[table]))
-    _check_leakage(kept["pairs"], kept["query_gt"], {t: Path(name).name for t, name in paths.items()})
-    gallery = list(dict.fromkeys(picture[0] for _, picture in kept["candidates"]))
-    report = {
-        table: {
-            "file": Path(name).name,
-            "rows": n_rows[table],
-            "used": len(kept[table]),
-            "unusable": bad[table].count,
-            "unusable_by_reason": bad[table].report(),
-            "notes": tables[table].notes,
+    with replacing_folder(out) as fresh:
+        with PictureWriter(fresh) as writer:
+            opened = _decoded(root, list(names), writer, max_side=max_side, max_pixels=max_pixels, workers=workers)
+        kept = {table: _usable(found, opened, writer.numbers, bad[table]) for table, found in rows.items()}
+        kept["query_gt"] = _answerable(kept, bad["query_gt"], Path(sources.candidates).name)
+        for table, name in paths.items():
+            _check_share(raw / name, bad[table], n_rows[table], sources.max_bad_fraction, len(kept[table]))
+        _check_leakage(kept["pairs"], kept["query_gt"], {t: Path(name).name for t, name in paths.items()})
+        numbers = {
+            table: np.array([pictures for _, pictures in found], dtype=np.int64) for table, found in kept.items()
         }
-        for table, name in paths.items()
-    }
-    report["candidates"]["copies"] = len(kept["candidates"]) - len(gallery)
-    return PictureTables(
-        Pictures(root, tuple(first), tuple(numbers), max_side, max_pixels),
-        np.array([pair for _, pair in kept["pairs"]], dtype=np.int64).reshape(-1, 2),
-        np.array(gallery, dtype=np.int64),
-        np.array([pair for _, pair in kept["query_gt"]], dtype=np.int64).reshape(-1, 2),
-        report,
-    )
+        numbers["candidates"] = np.array(list(dict.fromkeys(numbers["candidates"].ravel().tolist())), dtype=np.int64)
+        report = {
+            table: {
+                "file": Path(name).name,
+                "rows": n_rows[table],
+                "used": len(kept[table]),
+                "unusable": bad[table].count,
+                "unusable_by_reason": bad[table].report(),
+                "notes": tables[table].notes,
+            }
+            for table, name in paths.items()
+        }
+        report["candidates"]["copies"] = len(kept["candidates"]) - len(numbers["candidates"])
+        write_tables(fresh, numbers, report, root=root.as_posix())
+    return report
 
 
 def upright(root: Path, name: str, *, max_side: int, max_pixels: int) -> bytes:
@@ -215,29 +173,34 @@ def _rows(opened: CellTable, table: str, bad: BadRows) -> list[_Row]:
 
 
 def _decoded(
-    root: Path, names: Sequence[str], *, max_side: int, max_pixels: int, workers: int
+    root: Path, names: Sequence[str], writer: PictureWriter, *, max_side: int, max_pixels: int, workers: int
 ) -> dict[str, bytes | ImageError]:
-    """By name, the sha256 of the upright bytes, or why the photo cannot be used."""
+    """By name, the sha256 of the upright bytes, or why the photo cannot be used; the usable ones are written."""
 
-    def digest(name: str) -> bytes | ImageError:
+    def load(name: str) -> bytes | ImageError:
         try:
-            return sha256(upright(root, name, max_side=max_side, max_pixels=max_pixels)).digest()
+            return upright(root, name, max_side=max_side, max_pixels=max_pixels)
         except ImageError as error:
             return error
 
     found: dict[str, bytes | ImageError] = {}
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(names), desc="photos", mininterval=1) as bar:
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(names), desc="two-tower photos", mininterval=1) as bar:
         waiting: Iterable[str] = iter(names)
         while block := list(islice(waiting, _AHEAD)):
-            found |= zip(block, pool.map(digest, block), strict=True)
+            for name, image in zip(block, pool.map(load, block), strict=True):
+                if isinstance(image, bytes):
+                    found[name] = digest = sha256(image).digest()
+                    writer.add(name, digest, image)
+                else:
+                    found[name] = image
             bar.update(len(block))
     return found
 
 
 def _usable(
     rows: Sequence[_Row], opened: Mapping[str, bytes | ImageError], numbers: Mapping[bytes, int], bad: BadRows
-) -> list[tuple[_Row, tuple[int, ...]]]:
-    kept: list[tuple[_Row, tuple[int, ...]]] = []
+) -> list[_Kept]:
+    kept: list[_Kept] = []
     seen: dict[tuple[int, ...] | tuple[str, ...], int] = {}
     for row in rows:
         found = [opened[name] for name in row.names]
@@ -257,6 +220,18 @@ def _usable(
     return kept
 
 
+def _answerable(kept: Mapping[str, Sequence[_Kept]], bad: BadRows, candidates: str) -> list[_Kept]:
+    """Rows of `query_gt` that ask for a candidate."""
+    known = {pictures[0] for _, pictures in kept["candidates"]}
+    asked = []
+    for row, pair in kept["query_gt"]:
+        if pair[1] in known:
+            asked.append((row, pair))
+        else:
+            bad.add("not_a_candidate", row.line, f"{row.names[1]} is not in {candidates}")
+    return asked
+
+
 def _check_share(path: Path, bad: BadRows, n_rows: int, allowed: float, kept: int) -> None:
     if bad.count > allowed * n_rows:
         raise DataError(
@@ -269,8 +244,8 @@ def _check_share(path: Path, bad: BadRows, n_rows: int, allowed: float, kept: in
 
 
 def _check_leakage(
-    pairs: Sequence[tuple[_Row, tuple[int, ...]]],
-    asked: Sequence[tuple[_Row, tuple[int, ...]]],
+    pairs: Sequence[_Kept],
+    asked: Sequence[_Kept],
     files: Mapping[str, str],
 ) -> None:
     learnt: dict[int, tuple[int, str]] = {}

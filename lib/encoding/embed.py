@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from lib.artifacts import FloatArray
+from lib.catalog.picture_store import Pictures
 from lib.catalog.processed import count_rows, iter_images, iter_rows
 from lib.catalog.schema import Split
 from lib.embeddings import (
@@ -32,7 +33,8 @@ from lib.embeddings import (
 )
 from lib.encoding.embedding_cache import EmbeddingCache, IntArray, Space, as_keys, content_key
 from lib.encoding.encoder import Encoder
-from lib.encoding.engine import Engine, Kind, LocalEngine
+from lib.encoding.engine import Engine, Kind
+from lib.encoding.picture_rows import PictureRows, save_no_rows, save_picture_rows
 from lib.errors import DataError, IntegrityError
 
 Bar: TypeAlias = "tqdm[NoReturn]"
@@ -41,6 +43,8 @@ SPLITS: dict[Side, tuple[Split, ...]] = {"catalog": ("train",), "queries": ("val
 _STORED = [name for name in META_COLUMNS if name != "split"]
 _WINDOW = 2000
 """Rows that are written at once."""
+_READ = 256
+"""Images that are read at once."""
 _CHUNK = 4
 """Batches of a full chunk of the cache; what a killed run has to compute again at most."""
 
@@ -177,7 +181,7 @@ def _write_side(
 
 def _images(processed: Path, splits: Sequence[Split], bar: Bar) -> Iterator[tuple[list[str], list[bytes]]]:
     for split in splits:
-        for batch in iter_images(processed, split, 256):
+        for batch in iter_images(processed, split, _READ):
             yield [f"the image of item '{item_id}'" for item_id, _ in batch], [image for _, image in batch]
             bar.update(len(batch))
 
@@ -197,30 +201,62 @@ def _distinct_captions(rows: pa.RecordBatch) -> tuple[list[bytes], IntArray]:
     return captions, coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def embed_pictures(
+    pictures: Pictures | None, out: Path, encoder: Encoder, cache: EmbeddingCache, engine: Engine
+) -> int:
+    """Embed the photos of the two-tower model's tables into `out`; see `lib.encoding.picture_rows`.
+
+    Args:
+        pictures: opened; None where there are no tables, which `out` then says.
+        out: folder to write.
+        encoder: the frozen backbone.
+        cache: open; a photo that is an item's image is there already.
+        engine: computes what the cache lacks, with this backbone.
+
+    Returns:
+        How many photos the model embedded.
+
+    Raises:
+        IntegrityError: the backbone makes a row of NaN or zeros of a photo.
+        BusyError: the disk is full; run again to go on.
+    """
+    if pictures is None:
+        save_no_rows(out)
+        return 0
+    with tqdm(total=len(pictures), desc="two-tower photos", unit="image", mininterval=1) as bar:
+        rows, computed = cached_image_rows(_photos(pictures, bar), encoder, cache, engine)
+    save_picture_rows(out, PictureRows(rows, encoder.fingerprint), pictures)
+    return computed
+
+
 def cached_image_rows(
-    parts: Iterable[tuple[Sequence[str], Sequence[bytes]]],
-    encoder: Encoder,
-    cache: EmbeddingCache,
-    *,
-    decode_workers: int,
-) -> FloatArray:
+    parts: Iterable[tuple[Sequence[str], Sequence[bytes]]], encoder: Encoder, cache: EmbeddingCache, engine: Engine
+) -> tuple[FloatArray, int]:
     """Embeddings of images outside the catalogue, computed where the cache lacks them.
 
     Args:
         parts: names, for messages, and encoded images of some at a time.
         encoder: the frozen backbone.
         cache: open; what is computed is added.
-        decode_workers: threads that decode images while the model computes.
+        engine: computes what the cache lacks, with this backbone.
 
     Returns:
-        (n, dim) float32, unit rows, in the order of the images; the same bytes as `embed_catalog` writes.
+        (n, dim) float32, unit rows, in the order of the images, the same bytes as `embed_catalog` writes; and how
+        many of them were computed.
 
     Raises:
         IntegrityError: the backbone makes a row of NaN or zeros of an image.
         BusyError: the disk is full; run again to go on.
     """
     space = cache.space({**encoder.facts, "kind": "image"}, dim=encoder.dim)
-    keys = _Filler(space, "image", LocalEngine(encoder, decode_workers=decode_workers), encoder.batch_size).all(parts)
-    rows = space.read(as_keys(keys))
+    fill = _Filler(space, "image", engine, encoder.batch_size)
+    rows = space.read(as_keys(fill.all(parts)))
     space.touch()
-    return rows
+    return rows, fill.computed
+
+
+def _photos(pictures: Pictures, bar: Bar) -> Iterator[tuple[list[str], list[bytes]]]:
+    for start in range(0, len(pictures), _READ):
+        numbers = range(start, min(start + _READ, len(pictures)))
+        yield [pictures.names[number] for number in numbers], [pictures.read(number) for number in numbers]
+        bar.update(len(numbers))

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lib.artifacts import FloatArray
 from lib.catalog.processed import iter_images
 from lib.catalog.schema import SPLITS
 from lib.encoding.backbone import load_backbone
+from lib.encoding.crops import crop_and_mirror
 from lib.encoding.encoder import Encoder
 from lib.errors import IntegrityError
 
@@ -21,8 +22,6 @@ Augment = Literal["none", "crops"]
 
 MIN_AREA = 0.7
 """Least share of the picture that a crop keeps."""
-MAX_STRETCH = 1.15
-"""Largest factor between the sides' shares."""
 _READ = 256
 
 
@@ -112,16 +111,3 @@ def cropped(image: bytes, rng: np.random.Generator) -> bytes:
     stream = io.BytesIO()
     crop_and_mirror(picture, rng, min_area=MIN_AREA, mirror=0.5).save(stream, "PNG", compress_level=0)
     return stream.getvalue()
-
-
-def crop_and_mirror(picture: Image.Image, rng: np.random.Generator, *, min_area: float, mirror: float) -> Image.Image:
-    """A random part of a picture of at least the share `min_area`, mirrored with probability `mirror`."""
-    area = rng.uniform(min_area, 1.0)
-    stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(MAX_STRETCH))
-    shares = np.minimum(np.sqrt(area) * np.array([stretch, 1.0 / stretch]), 1.0)
-    width, height = np.maximum((shares * picture.size).astype(int), 1).tolist()
-    left, top = (
-        int(rng.integers(0, whole - part + 1)) for whole, part in zip(picture.size, (width, height), strict=True)
-    )
-    picture = picture.crop((left, top, left + width, top + height))
-    return ImageOps.mirror(picture) if rng.random() < mirror else picture

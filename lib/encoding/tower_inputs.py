@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,33 +11,12 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from lib.artifacts import FloatArray
-from lib.catalog.picture_pairs import IntArray, Pictures
-from lib.encoding.embed import cached_image_rows
-from lib.encoding.embedding_cache import EmbeddingCache
-from lib.encoding.encoder import Encoder
-from lib.encoding.item_images import crop_and_mirror
+from lib.catalog.picture_store import IntArray, Pictures
+from lib.encoding.crops import crop_and_mirror
 from lib.params import TowerNetwork
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, which pretrained weights expect and others do not mind."""
-_READ = 64
-
-
-def frozen_rows(
-    pictures: Pictures, numbers: IntArray, encoder: Encoder, cache: EmbeddingCache, *, workers: int
-) -> FloatArray:
-    """Embeddings of pictures by the backbone, computed where the cache lacks them.
-
-    Returns:
-        (n, dim) float32, unit rows, in the order of `numbers`.
-    """
-
-    def parts() -> Iterator[tuple[Sequence[str], Sequence[bytes]]]:
-        for start in range(0, len(numbers), _READ):
-            block = numbers[start : start + _READ].tolist()
-            yield [pictures.names[number] for number in block], [pictures.read(number) for number in block]
-
-    return cached_image_rows(parts(), encoder, cache, decode_workers=workers)
 
 
 class FrozenInputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +10,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib.artifacts import FloatArray, file_sha256, sequence_sha256
-from lib.catalog.picture_pairs import IntArray, Pictures
-from lib.encoding.backbone import load_backbone
-from lib.encoding.embedding_cache import EmbeddingCache
-from lib.encoding.encoder import Encoder
-from lib.encoding.tower_inputs import FrozenInputs, PixelInputs, decoded, frozen_rows, pixels
-from lib.encoding.tower_network import build_network
+from lib.catalog.picture_store import IntArray, Pictures
+from lib.encoding.picture_rows import PictureRows
+from lib.encoding.tower_inputs import FrozenInputs, PixelInputs
 from lib.errors import ConfigError, IntegrityError
 from lib.params import TwoTower
 from lib.training.checkpoint import load_checkpoint
@@ -28,7 +24,6 @@ from lib.training.two_tower import (
     STAGE,
     FrozenTower,
     Inputs,
-    Side,
     TowerConfig,
     TwoTowerModel,
     config_from_checkpoint,
@@ -42,25 +37,23 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Feed:
-    """The frozen backbone over the pictures of the tables, by way of the cache.
+    """The pictures of the tables, as they are and as the frozen backbone sees them.
 
     Attributes:
         pictures: of the tables.
-        encoder: the frozen backbone.
-        cache: open while the feed is used.
+        embedded: of these pictures.
         params: the section `two_tower`.
-        workers: threads that decode.
+        workers: threads that decode pictures for networks.
     """
 
     pictures: Pictures
-    encoder: Encoder
-    cache: EmbeddingCache
+    embedded: PictureRows
     params: TwoTower
     workers: int
 
     def frozen(self, numbers: IntArray) -> FloatArray:
         """(n,) picture numbers -> (n, dim) embeddings of the backbone."""
-        return frozen_rows(self.pictures, numbers, self.encoder, self.cache, workers=self.workers)
+        return np.asarray(self.embedded.rows[numbers])
 
     def inputs(self, numbers: IntArray) -> Inputs:
         """What the towers of `params.tower` take of these pictures."""
@@ -91,8 +84,8 @@ def new_model(feed: Feed, pairs: IntArray, inputs: Inputs) -> TwoTowerModel:
     config = TowerConfig(
         tower=params.tower,
         shared=params.shared,
-        backbone=feed.encoder.fingerprint if frozen else "",
-        dim=feed.encoder.dim if frozen else params.network.dim,
+        backbone=feed.embedded.fingerprint if frozen else "",
+        dim=feed.embedded.rows.shape[1] if frozen else params.network.dim,
         head=params.head.kind,
         hidden=params.head.hidden,
         dropout=params.head.dropout,
@@ -147,42 +140,14 @@ def towers_fingerprint(checkpoint: Path) -> str:
     return sequence_sha256([STAGE, file_sha256(checkpoint)])
 
 
-def picture_encoder(model: TwoTowerModel, backbone: Path) -> Callable[[bytes, Side], FloatArray]:
-    """A function from an upright encoded image and a side to its (1, dim) embedding, for single queries.
-
-    Batches have one row, so that an answer is quick; the backbone's embeddings then differ by up to 3e-6 from those
-    of full batches.
-
-    Raises:
-        IntegrityError: the backbone is damaged or not the one that the towers were trained on.
-    """
-    encoder: Encoder | None = None
-    if model.config.tower == "backbone":
-        encoder = Encoder(load_backbone(backbone), batch_size=1)
-        if encoder.fingerprint != model.config.backbone:
-            raise IntegrityError(
-                f"{backbone}: expected backbone {model.config.backbone[:12]}, which the towers were trained on, got "
-                f"{encoder.fingerprint[:12]}; run `dvc repro train_two_tower`"
-            )
-    model.batch_size = 1
-
-    def encode(image: bytes, side: Side) -> FloatArray:
-        def one(numbers: IntArray, rng: np.random.Generator | None) -> Tensor:
-            if encoder is None:
-                return pixels(decoded(image), side=model.config.image_size)[None]
-            return torch.from_numpy(encoder.encode_images([encoder.preprocess(image)]))
-
-        return model.encode(side, np.zeros(1, dtype=np.int64), one)
-
-    return encode
-
-
 def _build(config: TowerConfig, *, pretrained: bool, seed: int) -> TwoTowerModel:
     count = 1 if config.shared else 2
     if config.tower == "backbone":
         generator = seeded_generator(seed, 0)
         towers: list[nn.Module] = [FrozenTower(config, generator=generator) for _ in range(count)]
         return TwoTowerModel(config, towers, batch_size=FROZEN_BATCH)
+    from lib.encoding.tower_network import build_network  # timm takes seconds that heads on embeddings need not wait
+
     networks = [
         build_network(
             config.tower, dim=config.dim, image_size=config.image_size, pretrained=pretrained, seed=seed + number

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lib.artifacts import FloatArray
 from lib.catalog.images import ImageError, normalise_image, read_file
-from lib.encoding.two_tower import load_two_tower, picture_encoder, towers_fingerprint
+from lib.encoding.picture_encoder import picture_encoder
+from lib.encoding.two_tower import load_two_tower, towers_fingerprint
 from lib.errors import ConfigError, IntegrityError
 from lib.params import INDEX_KINDS
 from lib.retrieval.gallery import load_gallery

@@ -46,6 +46,7 @@ def prepare(folder: Path, backbone: Path, rows: list[dict[str, str]], data: Mapp
     params["data"] |= {key: value for key, value in data.items() if key != "columns"}
     params["evaluate"]["gallery_queries"], params["scoreboard"]["changes_shown"] = 40, 20
     params["train"]["lr"] = 0.05  # so that something changes
+    params["two_tower"]["pairs"] = ""
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (folder / "lib" / "catalog").mkdir(parents=True)
     shutil.copy(ROOT / "lib/catalog/attributes.yaml", folder / "lib" / "catalog")

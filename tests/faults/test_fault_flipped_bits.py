@@ -24,7 +24,7 @@ READERS = [
 ]
 ONLY_WITH_IMAGES = ("artifacts/backbone", "data/processed/hf")
 """What `train_compatibility` reads only with `inputs: images`."""
-KINDS = (".npy", ".parquet", ".pt", ".safetensors", ".json")
+KINDS = (".npy", ".parquet", ".arrow", ".pt", ".safetensors", ".json")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_every_kind_of_file_is_read_by_some_stage(whole: Path) -> None:
     read = {path for reader in READERS for path in artifacts_read(whole, *reader)}
     assert {path.suffix for path in read} == set(KINDS)
     made = [path for path in (whole / "artifacts").rglob("*") if path.suffix in KINDS[:-1]]
-    made += list((whole / "data" / "processed").rglob("*.parquet"))
+    made += [path for path in (whole / "data" / "processed").rglob("*") if path.suffix in KINDS[:-1]]
     unread = {str(path.relative_to(whole / "artifacts")) for path in made if path not in read}
     protocol = {f"protocol/checkpoints/{name}.pt" for name in ("epoch_00", "epoch_01", "epoch_02", "final")}
     served = {f"compatibility/checkpoints/{name}.pt" for name in ("best", "epoch_01", "epoch_02")}

@@ -29,26 +29,31 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk |
             yield made
 
 
-def with_out(words: list[str], out: Path) -> list[str]:
-    return [*words[: words.index("--out") + 1], str(out), *words[words.index("--out") + 2 :]]
+def with_out(words: list[str], out: Path, option: str = "--out") -> list[str]:
+    return [*words[: words.index(option) + 1], str(out), *words[words.index(option) + 2 :]]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def old_artifact(whole: Path, disk: SmallDisk | SmallFiles, words: list[str]) -> Path:
+def old_artifact(whole: Path, disk: SmallDisk | SmallFiles, words: list[str], option: str = "--out") -> Path:
     """A copy, on the disk, of what the stage wrote when nothing was in its way."""
-    made = whole / words[words.index("--out") + 1]
+    made = whole / words[words.index(option) + 1]
     return Path(shutil.copytree(made, disk.place / made.name))
 
 
 def check_refused(
-    stages: StageServer, whole: Path, disk: SmallDisk | SmallFiles, words: list[str], free: int
+    stages: StageServer,
+    whole: Path,
+    disk: SmallDisk | SmallFiles,
+    words: list[str],
+    free: int,
+    option: str = "--out",
 ) -> Path:
     """Run without room: 75, one line, every old file in its place, nothing beside them. Returns the out."""
-    out = old_artifact(whole, disk, words)
-    words, before = with_out(words, out), stamps(disk.place)
+    out = old_artifact(whole, disk, words, option)
+    words, before = with_out(words, out, option), stamps(disk.place)
     ended = disk.run(stages, whole, words, free=free)
     assert ended.code == 75, ended
     lines = [line for line in ended.said.splitlines() if line.startswith("error")]
@@ -78,6 +83,23 @@ def test_files_that_belong_together_stay_the_old_ones(
         ended = stages.run(whole, with_out(words, out))
         assert ended.code == 0, ended.said
         assert contents(out) == contents(whole / words[-1])
+
+
+@pytest.mark.parametrize(("name", "option"), [("process_data", "--photos"), ("embed_catalog", "--rows")])
+@pytest.mark.parametrize("disk", ["disk"], indirect=True)
+def test_photos_of_pairs_stay_the_old_ones(
+    stages: StageServer, whole: Path, disk: SmallDisk | SmallFiles, name: str, option: str
+) -> None:
+    """The second out of a stage whose first one has room, with a little room and with nearly enough."""
+    if isinstance(disk, SmallFiles):
+        pytest.skip("needs a disk of its own: the first out would not fit either")
+    words = command(name)
+    made = whole / words[words.index(option) + 1]
+    for share in (0.1, 0.9):
+        free = int(share * sum(path.stat().st_size for path in made.iterdir()))
+        out = check_refused(stages, whole, disk, words, free, option)
+        assert contents(out) == contents(made)
+        shutil.rmtree(out)
 
 
 @pytest.mark.parametrize("name", ["embed_protocol", "build_pairs", "build_groups", "mine_hard_negatives"])

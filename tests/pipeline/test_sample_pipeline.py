@@ -15,7 +15,10 @@ import yaml
 from graph_closure import ROOT, closure
 from workspace import Workspace
 
+from lib.catalog.picture_store import load_picture_tables
+from lib.catalog.processed import read_images
 from lib.embeddings import load_embedding_set
+from lib.encoding.picture_rows import load_picture_rows
 from lib.errors import IntegrityError
 from lib.retrieval.index import load_indexes
 from lib.retrieval.search import exact_top_k
@@ -78,6 +81,24 @@ def test_embeddings_keep_their_contract(reproduced: Workspace) -> None:
     catalog = pd.read_parquet(folder / "catalog_meta.parquet")["product_id"]
     queries = pd.read_parquet(folder / "queries_meta.parquet")["product_id"]
     assert not set(catalog) & set(queries), "a product stands on both sides"
+
+
+def test_photos_of_pairs_are_kept_and_embedded_once(reproduced: Workspace) -> None:
+    """A shop's photo that is an item's image as well has that item's bytes and its embedding."""
+    processed, retrieval = reproduced.folder / "data/processed", reproduced.folder / "artifacts/retrieval"
+    tables, embedded = load_picture_tables(processed / "photos"), load_embedding_set(retrieval / "baseline")
+    assert tables is not None
+    rows = load_picture_rows(retrieval / "photos", tables.pictures)
+    assert rows.fingerprint == embedded.fingerprint and len(rows.rows) == len(tables.pictures)
+    items = dict(zip(embedded.catalog.meta["item_id"], embedded.catalog.images, strict=True))
+    names = {
+        Path(name).stem: number for number, name in enumerate(tables.pictures.names) if name.startswith("images")
+    }
+    images = read_images(processed / "hf", [item for item in names if item in items])
+    assert len(images) > 100
+    for item, image in images.items():
+        assert tables.pictures.read(names[item]) == image
+        np.testing.assert_array_equal(rows.rows[names[item]], items[item])
 
 
 def test_the_audit_covers_the_sample(reproduced: Workspace) -> None:

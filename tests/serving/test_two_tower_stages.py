@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +17,26 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from tiny_towers import draw_shop, tiny_params
+from tiny_towers import ROOT, draw_shop, keep_pictures, tiny_params
 
 from lib.artifacts import read_array
-from lib.encoding.backbone import save_backbone
+from lib.catalog.picture_store import load_picture_tables
+from lib.encoding.backbone import load_backbone, save_backbone
+from lib.encoding.embed import embed_pictures
+from lib.encoding.embedding_cache import EmbeddingCache
+from lib.encoding.encoder import Encoder
+from lib.encoding.engine import LocalEngine
+from lib.encoding.picture_rows import save_no_rows
 from lib.encoding.tower_inputs import augmented, decoded, pixels
 from lib.encoding.tower_network import build_network
 from lib.encoding.two_tower import load_two_tower
-from lib.errors import ConfigError, DataError, IntegrityError
+from lib.errors import ConfigError, IntegrityError
 from lib.params import Params, parse_params
 from lib.retrieval.gallery import load_gallery
 from lib.retrieval.index import load_index
 from lib.retrieval.search import exact_top_k
 from lib.serving.__main__ import main
+from lib.stage import pin_threads
 from lib.training.checkpoint import load_checkpoint
 from stages import evaluate_two_tower, index_two_tower, train_two_tower
 
@@ -36,11 +46,26 @@ CONFIG = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 OUT = Path("artifacts/two_tower")
+PHOTOS, ROWS = Path("data/processed/photos"), Path("artifacts/retrieval/photos")
+
+
+def embed_photos(params: Params) -> None:
+    """What `process_data` and `embed_catalog` do for the two-tower model."""
+    keep_pictures(Path("raw"), PHOTOS, params.two_tower)
+    tables = load_picture_tables(PHOTOS)
+    if tables is None:
+        save_no_rows(ROWS)
+        return
+    pin_threads(params.runtime.threads)
+    encoder = Encoder(load_backbone(Path("artifacts/backbone")), batch_size=params.embed.batch_size)
+    with EmbeddingCache(Path("cache"), max_bytes=10**9) as cache:
+        embed_pictures(tables.pictures, ROWS, encoder, cache, LocalEngine(encoder, decode_workers=1))
 
 
 def stages(params: Params, *, resume: bool = False) -> list[str]:
-    """What the three stages say, run as `dvc.yaml` runs them."""
-    places = {"raw": Path("raw"), "backbone": Path("artifacts/backbone"), "out": OUT, "resume": resume}
+    """What the three stages say, run as `dvc.yaml` runs them, on photos that are processed and embedded first."""
+    embed_photos(params)
+    places = {"photos": PHOTOS, "rows": ROWS, "out": OUT, "resume": resume}
     places |= {"checkpoint": OUT / "checkpoints" / "best.pt", "embeddings": OUT / "embeddings"}
     args = argparse.Namespace(**places)
     return [module.run(args, params) for module in (train_two_tower, evaluate_two_tower, index_two_tower)]
@@ -175,7 +200,8 @@ def test_a_network_trains_goes_on_and_answers(
     (tmp_path / "artifacts" / "backbone").symlink_to(here / "artifacts" / "backbone")
     changed = {"tower": "resnet18", "batch_size": 4, "patience": 0, "epochs": 2}
     params = parse_params(tiny_params(**changed))
-    args = {"raw": Path("raw"), "backbone": Path("artifacts/backbone"), "out": Path("stopped")}
+    embed_photos(params)
+    args = {"photos": PHOTOS, "rows": ROWS, "out": Path("stopped")}
     for epochs, resume in ((1, False), (2, True)):
         recipe = parse_params(tiny_params(**changed | {"epochs": epochs}))
         train_two_tower.run(argparse.Namespace(**args, resume=resume), recipe)
@@ -270,12 +296,26 @@ def test_parameters_that_cannot_be_meant(changed: dict[str, object], said: str) 
         parse_params(raw)
 
 
-def test_a_leak_stops_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    draw_shop(tmp_path / "raw", n_products=8, n_asked=3)
-    table = tmp_path / "raw" / "street" / "pairs.csv"
-    table.write_text(table.read_text() + "street/q0.png,shop/c7_0.png\n")
-    args = argparse.Namespace(raw=Path("raw"), backbone=shop / "artifacts" / "backbone", out=OUT, resume=False)
-    with pytest.raises(DataError, match=r"leakage: 2 of 6 rows of query_gt.csv"):
+def test_rows_of_other_photos_are_refused(here: Path, tmp_path: Path) -> None:
+    """Another photo in the tables, or the same ones in another order; and rows of none at all."""
+    for number, draws in enumerate(({"seed": 1}, {"n_products": 29})):
+        draw_shop(tmp_path / str(number), **draws)
+        keep_pictures(tmp_path / str(number), tmp_path / f"photos{number}", parse_params(tiny_params()).two_tower)
+        args = argparse.Namespace(photos=tmp_path / f"photos{number}", rows=ROWS, out=tmp_path / "out", resume=False)
+        args.checkpoint = OUT / "checkpoints" / "best.pt"
+        for module in (train_two_tower, evaluate_two_tower):
+            with pytest.raises(IntegrityError, match=r"other photos than .*photos\d holds; run `dvc repro embed_cat"):
+                module.run(args, parse_params(tiny_params()))
+    save_no_rows(tmp_path / "rows")
+    args = argparse.Namespace(photos=PHOTOS, rows=tmp_path / "rows", out=tmp_path / "out", resume=False)
+    with pytest.raises(IntegrityError, match="run `dvc repro embed_catalog`"):
         train_two_tower.run(args, parse_params(tiny_params()))
-    assert not OUT.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["train_two_tower", "evaluate_two_tower"])
+def test_heads_on_embeddings_wait_for_no_library_of_networks(stage: str) -> None:
+    program = f"import sys, stages.{stage}; print(sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"open_clip", "torchvision", "timm"} & set(ast.literal_eval(done.stdout))
