@@ -21,7 +21,8 @@ ScoreArray = npt.NDArray[np.float64]
 DECIMALS = 9
 CHUNK_ITEMS = 65_536
 """Gallery rows looked at in one step: bounds memory when the gallery is a memory map."""
-
+SHORT = 1e-30
+"""Squared length below which a sum in float32 may have lost what it adds up."""
 _PAIR_CELLS = 1 << 16  # numbers per exact re-scoring step: stays in a core's second-level cache
 _THREAD_PAIRS = 1 << 12  # below this a thread costs more than it saves
 
@@ -91,7 +92,7 @@ def _finite_norms(rows: FloatArray, *, name: str, first: int) -> ScoreArray:
     """Lengths of rows, or a little more: sums in float32 take a quarter of the time."""
     squares: ScoreArray = np.einsum("ij,ij->i", rows, rows).astype(np.float64)
     squares *= 1.0 + (rows.shape[1] + 1) * 2.0**-22
-    if not np.isfinite(squares).all():  # or too long for a float32
+    if not (np.isfinite(squares) & (squares > SHORT)).all():  # or too long, or too short, for a float32
         squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     if not np.isfinite(squares).all():
         row = first + int(np.flatnonzero(~np.isfinite(squares))[0])

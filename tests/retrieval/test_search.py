@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lib.errors import ConfigError, IntegrityError
 from lib.retrieval import scores, search
-from lib.retrieval.scores import pair_scores
+from lib.retrieval.scores import error_bounds, pair_scores
 from lib.retrieval.search import exact_top_k
 
 
@@ -190,3 +190,11 @@ def test_bad_input_is_named() -> None:
     broken[3, 1] = np.nan
     with pytest.raises(IntegrityError, match="gallery: row 3"):
         exact_top_k(gallery, broken, k=1)
+
+
+def test_very_short_rows_keep_a_bound() -> None:
+    """Their squares are nothing in float32; beside very long queries their scores are not."""
+    gallery, queries = np.full((3, 8), 1e-24, dtype=np.float32), np.full((2, 8), 1e24, dtype=np.float32)
+    exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
+    assert np.allclose(exact, 8.0) and (gallery[0] ** 2).sum() == 0
+    assert (error_bounds(queries, gallery) >= 8.0 * 8 * 2.0**-24).all()
