@@ -2,26 +2,44 @@
 
 Backbone, mining, pairs, heads and the draw of validation queries under each seed, on the same catalogue and splits,
 as DVC experiments in a private copy under `.cache/seeds/`. Prints what each row of the scoreboard gained on the test
-split; nothing is chosen by these figures. `--params FILE --data FOLDER` does it for another catalogue.
+split, seed by seed and over all of them; nothing is chosen by these figures. `--params FILE --data FOLDER` does it
+for another catalogue.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from benchmarks.ablation import only_one, raw_data
 from benchmarks.ablation_clone import Clone
 from benchmarks.results import ROOT, write_section
 from lib.artifacts import read_json, write_json
 from lib.errors import PipelineError
-from lib.params import load_params
+from lib.evaluation.evaluation import Evaluation, load_evaluation
+from lib.evaluation.scoreboard import build_scoreboard
+from lib.params import Scoreboard, load_params
 
 SEED_KEYS = ("backbone.train.seed", "mine.seed", "pairs.seed", "train.seed", "train.validation.seed")
 SPLIT = "test"
+MODELS = ("baseline", "protocol")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a seed came to: the test rows of its scoreboard, and both evaluations."""
+
+    board: Mapping[str, Any]
+    baseline: Evaluation
+    protocol: Evaluation
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder of the raw catalogue; default: data.raw_dir here")
     args = parser.parse_args(argv)
     try:
-        boards = boards_of(args.seeds, args.params, args.data)
+        runs = runs_of(args.seeds, args.params, args.data)
+        boards: dict[int | str, Mapping[str, Any]] = {seed: run.board for seed, run in runs.items()}
+        boards[ALL] = pooled(list(runs.values()), load_params(args.params).scoreboard)
     except PipelineError as error:
         print(f"error: seeds: {error}", file=sys.stderr)
         return error.exit_code
@@ -46,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def boards_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Mapping[str, Any]]:
-    """Seed -> the test rows of its scoreboard; what was finished earlier for this code and recipe is read."""
+def runs_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Run]:
+    """What each seed came to; what was finished earlier for this code and recipe is read."""
     params = load_params(file)
     raw = raw_data(params, data)
     home = ROOT / ".cache" / "seeds" / file.stem
@@ -55,44 +75,66 @@ def boards_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Mapp
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         recipe = file.read_text(encoding="utf-8")
         clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw, image_cache=params.data.image_cache)
-        boards: dict[int, Mapping[str, Any]] = {}
+        key = clone.key(params)
+        runs: dict[int, Run] = {}
         for seed in dict.fromkeys(seeds):
-            note = home / "results" / f"{seed}.json"
-            key = clone.key(params)
-            kept = read_json(note) if note.is_file() else {}
-            if kept.get("key") != key:
+            kept = home / "results" / str(seed)
+            note = kept / "key.json"
+            if not note.is_file() or read_json(note)["key"] != key:
                 print(f"seed {seed} …", file=sys.stderr, flush=True)
                 options = [word for name in SEED_KEYS for word in ("-S", f"{name}={seed}")]
                 clone.run(f"seed-{seed}", options)
-                board = read_json(clone.folder / "artifacts" / "scoreboard" / "scoreboard.json")[SPLIT]
-                note.parent.mkdir(parents=True, exist_ok=True)
-                kept = {"key": key, "board": board}
-                write_json(note, kept)
-            boards[seed] = kept["board"]
+                keep_run(clone.folder / "artifacts", kept, key=key)
+            runs[seed] = load_run(kept)
         clone.restore()
-    return boards
+    return runs
 
 
-def markdown(boards: Mapping[int, Mapping[str, Any]]) -> str:
-    """A table, row by seed: points gained on the test split with their 95 % interval, their mean and the least."""
-    seeds = list(boards)
+def keep_run(artifacts: Path, kept: Path, *, key: str) -> None:
+    """Copy scoreboard and evaluations of a run; the note comes last, so that half a copy has none."""
+    shutil.rmtree(kept, ignore_errors=True)
+    for model in MODELS:
+        shutil.copytree(artifacts / "evaluation" / model, kept / model, ignore=shutil.ignore_patterns("*.html"))
+    shutil.copyfile(artifacts / "scoreboard" / "scoreboard.json", kept / "scoreboard.json")
+    write_json(kept / "key.json", {"key": key})
+
+
+def load_run(kept: Path) -> Run:
+    """What `keep_run` kept."""
+    before, after = (load_evaluation(kept / model) for model in MODELS)
+    return Run(read_json(kept / "scoreboard.json")[SPLIT], before, after)
+
+
+def pooled(runs: Sequence[Run], params: Scoreboard) -> Mapping[str, Any]:
+    """The test rows of all seeds at once: a query counts once per seed, and a product is drawn with all of them."""
+    baseline, protocol = (
+        replace(models[0], per_query=pd.concat([model.per_query for model in models], ignore_index=True))
+        for models in ([run.baseline for run in runs], [run.protocol for run in runs])
+    )
+    board: Mapping[str, Any] = build_scoreboard(baseline, protocol, params)[SPLIT]
+    return board
+
+
+def markdown(boards: Mapping[int | str, Mapping[str, Any]]) -> str:
+    """A table, row by seed: points gained on the test split with their 95 % interval; all seeds, and the least."""
+    seeds = [seed for seed in boards if seed != ALL]
     names = [name for name in boards[seeds[0]] if all(name in board for board in boards.values())]
     lines = [
         "points gained on the test split, with 95 % intervals",
         "over the queries' products, when backbone, mining, pairs, heads and validation queries are drawn anew.",
+        "All: of the mean over the seeds, where a product is drawn with its queries of every seed.",
         "",
-        f"| row | n | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | least |",
+        f"| row | n | {' | '.join(f'seed {seed}' for seed in seeds)} | {ALL} | least |",
         "|---|---:|" + "---:|" * (len(seeds) + 2),
     ]
     for name in names:
-        rows = [boards[seed][name] for seed in seeds]
+        rows = [board[name] for board in boards.values()]
         cells = [
             f"{100 * row['delta']:+.1f} [{100 * row['delta_low']:+.1f}, {100 * row['delta_high']:+.1f}]"
             for row in rows
         ]
-        gains = [100 * row["delta"] for row in rows]
-        gained = f"{sum(gains) / len(gains):+.1f} | {min(gains):+.1f}"
-        lines.append(f"| {name} | {rows[0]['n_queries']} | {' | '.join(cells)} | {gained} |")
+        least = min(100 * boards[seed][name]["delta"] for seed in seeds)
+        lines.append(f"| {name} | {rows[0]['n_queries']} | {' | '.join(cells)} | {least:+.1f} |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
 from benchmarks.results import INTRODUCTION, ROOT, write_section
-from benchmarks.seeds import SEED_KEYS, main, markdown
+from benchmarks.seeds import ALL, SEED_KEYS, main, markdown
 from benchmarks.server import attack, load_line
 from benchmarks.two_tower import markdown as two_tower_table
 from benchmarks.two_tower import tables_of
@@ -33,9 +33,9 @@ def test_the_table_of_seeds_shows_the_least_gain() -> None:
     def row(delta: float) -> dict[str, float]:
         return {"delta": delta, "delta_low": delta - 0.02, "delta_high": delta + 0.02, "n_queries": 60}
 
-    boards = {42: {"a@10": row(0.123), "b@10": row(0.0)}, 1: {"a@10": row(-0.01)}}
+    boards = {42: {"a@10": row(0.123), "b@10": row(0.0)}, 1: {"a@10": row(-0.01)}, ALL: {"a@10": row(0.056)}}
     lines = markdown(boards).splitlines()
-    assert lines[-1] == "| a@10 | 60 | +12.3 [+10.3, +14.3] | -1.0 [-3.0, +1.0] | +5.7 | -1.0 |"
+    assert lines[-1] == "| a@10 | 60 | +12.3 [+10.3, +14.3] | -1.0 [-3.0, +1.0] | +5.6 [+3.6, +7.6] | -1.0 |"
     assert not any("b@10" in line for line in lines), "a row that a seed lacks is left out"
 
 

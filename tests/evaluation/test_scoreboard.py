@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.seeds import keep_run, load_run, pooled
 from lib.artifacts import write_json
 from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.errors import ConfigError, IntegrityError
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.evaluate import evaluate
-from lib.evaluation.evaluation import Evaluation
+from lib.evaluation.evaluation import Evaluation, save_evaluation
 from lib.evaluation.measure import column_codes, measure_precision
 from lib.evaluation.scoreboard import board_rows, build_scoreboard, headline_label
 from lib.evaluation.scoreboard_text import markdown_table, summary_lines, text_table
@@ -224,3 +225,25 @@ def test_headline_label() -> None:
     assert headline_label(section(Target(row="denim@10", points=1, headline=True))) == "material"
     assert headline_label(section(Target(row="known_color@10", points=1, headline=True))) == "color"
     assert headline_label(section()) == "neckline"
+
+
+def test_runs_of_several_seeds_are_pooled_by_product(
+    baseline: Evaluation, protocol: Evaluation, tmp_path: Path
+) -> None:
+    """One run three times tells no more than once; of two runs the gain is the mean of their gains."""
+    params = section(HEADLINE)
+    for name, after in (("gained", protocol), ("same", baseline)):
+        save_evaluation(tmp_path / "artifacts" / "evaluation" / "baseline", baseline)
+        save_evaluation(tmp_path / "artifacts" / "evaluation" / "protocol", after)
+        write_json(
+            tmp_path / "artifacts" / "scoreboard" / "scoreboard.json", build_scoreboard(baseline, after, params)
+        )
+        keep_run(tmp_path / "artifacts", tmp_path / name, key="k")
+    gained, same = (load_run(tmp_path / name) for name in ("gained", "same"))
+    thrice, mixed = pooled([gained] * 3, params), pooled([gained, same], params)
+    assert set(thrice) == set(gained.board)
+    for name, row in gained.board.items():
+        for key in ("delta", "delta_low", "delta_high"):
+            assert thrice[name][key] == pytest.approx(row[key], abs=1e-9), name
+        assert mixed[name]["delta"] == pytest.approx(row["delta"] / 2, abs=1e-9)
+        assert thrice[name]["n_queries"] == 3 * row["n_queries"]
