@@ -65,7 +65,7 @@ params = load_params("params.yaml")
 for command in sys.argv[1:]:
     name, *words = command.split()
     paths = {key[2:]: pathlib.Path(value) for key, value in zip(words[::2], words[1::2], strict=True)}
-    args = argparse.Namespace(resume=False, image_cache=None, **paths)
+    args = argparse.Namespace(**{"resume": False, "image_cache": None, "photos": None, "rows": None} | paths)
     print(f"{command}: {importlib.import_module(f'stages.{name}').run(args, params)}")
 """
 """One process for all stages: importing torch takes longer than most of them."""
