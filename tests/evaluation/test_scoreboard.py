@@ -247,3 +247,13 @@ def test_runs_of_several_seeds_are_pooled_by_product(
             assert thrice[name][key] == pytest.approx(row[key], abs=1e-9), name
         assert mixed[name]["delta"] == pytest.approx(row["delta"] / 2, abs=1e-9)
         assert thrice[name]["n_queries"] == 3 * row["n_queries"]
+
+
+def test_a_model_that_loses_products_falls_on_the_board(baseline: Evaluation) -> None:
+    """The synthetic models find every product: only rows that differ show which of them is which."""
+    lost = baseline.per_query.assign(product_hit_rate=baseline.per_query["product_hit_rate"] * 0.25)
+    row = build_scoreboard(baseline, dataclasses.replace(baseline, per_query=lost), section(HEADLINE))["test"]
+    found = baseline.metrics["test"]["image_to_image"]["product_hit_rate@1"]
+    assert row["product_hit_rate@1"]["baseline"] == found["value"] > 0
+    assert row["product_hit_rate@1"]["protocol"] == pytest.approx(found["value"] / 4, abs=1e-9)
+    assert row["product_hit_rate@1"]["delta_high"] < 0 == row["product_map@10"]["delta"]
