@@ -93,6 +93,7 @@ def test_package_files_hold_a_docstring_only() -> None:
                 "import os",
                 "os.environ.setdefault('GOMP_SPINCOUNT', '10000')",
                 "os.environ.setdefault('OPENBLAS_THREAD_TIMEOUT', '4')",
+                "os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')",
             ]
         else:
             assert not rest, file

@@ -25,21 +25,25 @@ class TextBatch:
     """Captions of a batch of images and which of them are true.
 
     Attributes:
-        texts: n_texts different captions.
+        captions: (n_texts,) int64 different places in `TrainingTexts.captions`.
         matches: (n_texts, n_images) bool; the image has this caption.
         differs: (n_texts, n_images) bool; the image is known to differ in an attribute from those that have the
             caption; where both are False nothing is known.
         codes: (n_images, len(NAMED)) int64 value codes, -1 unknown.
     """
 
-    texts: list[str]
+    captions: torch.Tensor
     matches: torch.Tensor
     differs: torch.Tensor
     codes: torch.Tensor
 
 
 class TrainingTexts:
-    """Composes the texts for batches of catalogue rows."""
+    """Composes the texts for batches of catalogue rows.
+
+    Attributes:
+        captions: the different captions.
+    """
 
     def __init__(self, rows: pd.DataFrame, *, pattern_only: Sequence[str]) -> None:
         """Prepare codes.
@@ -55,7 +59,7 @@ class TrainingTexts:
         self._counts = [np.bincount(codes[codes >= 0], minlength=len(values)) for codes, values in coded]
         captions = pd.Series([caption or None for caption in rows["caption"]], dtype=object)
         codes, values = pd.factorize(captions, sort=True)
-        self._caption_codes, self._captions = codes.astype(np.int64), [str(value) for value in values]
+        self._caption_codes, self.captions = codes.astype(np.int64), [str(value) for value in values]
 
     def value_weights(self) -> list[torch.Tensor]:
         """Per attribute of `NAMED` what an item of each value counts, (n_values,) each, 1 on average over items.
@@ -83,7 +87,7 @@ class TrainingTexts:
         distinct, first = np.unique(captions, return_index=True)
         matches = captions[None, :] == distinct[:, None]
         return TextBatch(
-            [self._captions[caption] for caption in distinct.tolist()],
+            torch.from_numpy(distinct),
             torch.from_numpy(matches),
             torch.from_numpy(different[first] & ~matches),
             torch.from_numpy(codes),
