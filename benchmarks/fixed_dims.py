@@ -21,7 +21,8 @@ from lib.embeddings import load_embedding_set
 from lib.errors import ConfigError, PipelineError
 from lib.evaluation.validation import ROWS, quick_validation
 from lib.params import load_params
-from lib.training.protocol_model import load_model, unit_rows
+from lib.training.protocol_model import unit_rows
+from lib.training.trained_model import load_model
 
 FACTORS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 

@@ -5,7 +5,7 @@ import argparse
 from lib import stage
 from lib.embeddings import load_embedding_set, save_embedding_set
 from lib.params import Params
-from lib.training.protocol_model import embed_with, load_model
+from lib.training.trained_model import embed_with, load_model
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

@@ -11,7 +11,7 @@ from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
 from lib.params import Params
 from lib.training.history import delta_table
-from lib.training.protocol_model import load_model, untrained
+from lib.training.trained_model import load_model, untrained
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

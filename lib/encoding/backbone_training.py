@@ -167,7 +167,8 @@ def _fit(
         projection[:, params.embed_dim - params.fixed_dim :] = 0.0
     tokens, used = _used_tokens(open_clip.SimpleTokenizer(context_length=params.context_length)(texts.captions))
     vocabulary: Any = model.token_embedding
-    model.token_embedding = torch.nn.Embedding.from_pretrained(vocabulary.weight.detach()[used], freeze=False)
+    small = torch.nn.Embedding.from_pretrained(vocabulary.weight.detach()[used], freeze=False)
+    model.token_embedding = small
     classifiers = _Classifiers(visual.trunk.num_features, texts.value_weights())
     trained = torch.nn.ModuleList([model, classifiers])
     optimizer = torch.optim.AdamW(
@@ -198,15 +199,15 @@ def _fit(
                 bar.update()
     visual.to(memory_format=torch.contiguous_format)
     with torch.no_grad():
-        vocabulary.weight[used] = model.token_embedding.weight
+        vocabulary.weight[used] = small.weight
     model.token_embedding = vocabulary
 
 
 def _used_tokens(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Number anew what occurs in (n_texts, context) `tokens`; returns them so, and the (n_used,) old numbers.
 
-    A catalogue's captions use some hundreds of 49,408 tokens, and the gradients of all the others, zero at every step,
-    take a fifth of it. The order stays: OpenCLIP finds the end of a text where its largest token stands.
+    A catalogue's captions use some hundreds of 49,408 tokens, and the gradients of all the others, zero at every
+    step, take a fifth of it. The order stays: OpenCLIP finds the end of a text where its largest token stands.
     """
     used, numbered = torch.unique(tokens, sorted=True, return_inverse=True)
     return numbered, used

@@ -18,7 +18,7 @@ from lib.serving.query import Model
 from lib.serving.query_encoder import QueryEncoder
 from lib.serving.searcher import Searcher
 from lib.training.compatibility_head import load_head
-from lib.training.protocol_model import load_model
+from lib.training.trained_model import load_model
 
 
 @dataclass(frozen=True)

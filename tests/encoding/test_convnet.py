@@ -19,7 +19,7 @@ from lib.encoding import backbone_training
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.backbone_training import model_config, train_backbone
 from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
-from lib.params import load_params
+from lib.params import BackboneTraining, load_params
 
 import open_clip  # isort: skip
 
@@ -128,16 +128,33 @@ def test_fine_texture_reaches_the_embedding() -> None:
     assert difference.max() > 0.1 * FIXED_NORM
 
 
-def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def trained(folder: Path) -> tuple[torch.nn.Module, BackboneTraining]:
+    """A small backbone trained for an epoch on the processed catalogue that is left in folder/out."""
     whole = load_params(ROOT / "params.yaml")
-    draw_sample(tmp_path / "raw", n_products=24, image_size=48, seed=5, workers=1)
-    process_catalog(tmp_path / "raw", ROOT / whole.data.attribute_schema, tmp_path / "out", whole.data, workers=1)
+    draw_sample(folder / "raw", n_products=24, image_size=48, seed=5, workers=1)
+    process_catalog(folder / "raw", ROOT / whole.data.attribute_schema, folder / "out", whole.data, workers=1)
     params = whole.backbone.train.model_copy(
         update={"vision_width": 8, "text_width": 32, "embed_dim": 48, "fixed_dim": 16, "epochs": 1, "batch_size": 16}
     )
-    model, _ = train_backbone(tmp_path / "out", params, pattern_only=[], threads=1)
+    model, _ = train_backbone(folder / "out", params, pattern_only=[], threads=1)
+    return model, params
+
+
+def test_the_whole_vocabulary_comes_back_and_only_tokens_of_captions_have_learnt(tmp_path: Path) -> None:
+    model, params = trained(tmp_path)
+    torch.manual_seed(params.seed)
+    drawn = open_clip.CLIP(**model_config(params)).token_embedding.weight
+    captions = read_rows(tmp_path / "out", "train", ["caption"])["caption"].tolist()
+    used = open_clip.SimpleTokenizer(context_length=params.context_length)(captions).unique()
+    moved = (model.token_embedding.weight != drawn).any(dim=1)
+    assert len(moved) == 49_408
+    assert moved.nonzero().flatten().tolist() == used.tolist()
+
+
+def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, params = trained(tmp_path)
     tokens = open_clip.SimpleTokenizer(context_length=params.context_length)(["a red dress", "blue denim shorts"])
     with torch.no_grad():
         images, texts = model.encode_image(torch.rand(4, 3, 160, 160)), model.encode_text(tokens)

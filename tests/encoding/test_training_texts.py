@@ -33,7 +33,11 @@ TEXTS = TrainingTexts(ROWS, pattern_only=["graphic"])
 
 def test_captions_are_positive_for_all_who_share_them_and_negative_only_where_known_to_differ() -> None:
     batch = TEXTS.compose(np.array([0, 1, 2, 4]))
-    assert [TEXTS.captions[caption] for caption in batch.captions] == ["red, graphic. C", "round neck, red, tees. B", "v-neck, red, tees. A"]
+    assert [TEXTS.captions[caption] for caption in batch.captions] == [
+        "red, graphic. C",
+        "round neck, red, tees. B",
+        "v-neck, red, tees. A",
+    ]
     assert batch.matches.tolist() == [
         [False, False, True, False],
         [False, True, False, False],

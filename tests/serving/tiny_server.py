@@ -33,7 +33,8 @@ from lib.serving.opening import Places, open_searcher
 from lib.serving.searcher import Searcher
 from lib.training.checkpoint import save_checkpoint
 from lib.training.compatibility_head import CompatibilityHead
-from lib.training.protocol_model import ModelConfig, ProtocolModel, embed_with, load_model
+from lib.training.protocol_model import ModelConfig, ProtocolModel
+from lib.training.trained_model import embed_with, load_model
 
 import open_clip  # isort: skip  # after the backbone, which prepares torchvision for it
 

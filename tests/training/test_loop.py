@@ -18,8 +18,9 @@ from lib.errors import ConfigError, IntegrityError
 from lib.params import PAIR_KINDS
 from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
-from lib.training.protocol_model import ModelConfig, ProtocolModel, embed_with, load_model
+from lib.training.protocol_model import ModelConfig, ProtocolModel
 from lib.training.sampler import build_examples
+from lib.training.trained_model import embed_with, load_model
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from lib.artifacts import write_torch
 from lib.errors import IntegrityError
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lib.training.heads import within_product_whitening
-from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, load_model, unit_rows
+from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, unit_rows
+from lib.training.trained_model import load_model
 
 
 def config(kind: str = "mlp", dim: int = 12) -> ModelConfig:

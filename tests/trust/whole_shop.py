@@ -21,7 +21,7 @@ from lib.supervision.groups import build_groups
 from lib.supervision.hard_negatives import mine_hard_negatives
 from lib.supervision.pairs import build_pairs
 from lib.training.loop import train
-from lib.training.protocol_model import embed_with, load_model
+from lib.training.trained_model import embed_with, load_model
 
 ROOT = Path(__file__).parents[2]
 DIM = 40
