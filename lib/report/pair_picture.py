@@ -39,8 +39,19 @@ def plot_pair_scores(shown: Mapping[str, Mapping[str, Any]], figures: Mapping[st
             _draw(axes, np.asarray(scores[side]), np.asarray(scores["labels"]))
             axes.set_title(f"{split}: AUC {area:.3f}", loc="left", fontsize=11, fontweight="bold", color=INK)
             axes.set_xlabel(name, fontsize=9, color=SOFT)
-    if shown:
-        grid[0, 1].legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
+        # beside the title: inside, bars may stand anywhere
+        line[-1].legend(
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            ncols=2,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            borderpad=0,
+            borderaxespad=0.3,
+            handlelength=1.2,
+            columnspacing=1.2,
+        )
     figure.tight_layout()
     return png(figure)
 
