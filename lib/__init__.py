@@ -14,5 +14,5 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # after one of numpy's ran at 140 GFLOP/s, at 185 with this.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 # torch's large tensors: pages of 2 MiB. What a step of training takes and gives back costs a page fault per 4 KiB
-# otherwise: 20 steps of the backbone's training took 3.4 to 3.9 s with it, 4.2 to 4.7 s without.
+# otherwise: 20 steps of the backbone's training took 3.4 to 3.9 s with it, 4.2 to 4.4 s without.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -206,8 +206,8 @@ def _fit(
 def _used_tokens(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Number anew what occurs in (n_texts, context) `tokens`; returns them so, and the (n_used,) old numbers.
 
-    A catalogue's captions use some hundreds of 49,408 tokens, and the gradients of all the others, zero at every
-    step, take a fifth of it. The order stays: OpenCLIP finds the end of a text where its largest token stands.
+    A catalogue's captions use few of 49,408 tokens, and the gradients of all the others, zero at every step, take 5
+    to 10 % of it. The order stays: OpenCLIP finds the end of a text where its largest token stands.
     """
     used, numbered = torch.unique(tokens, sorted=True, return_inverse=True)
     return numbered, used
