@@ -27,6 +27,7 @@ from PIL import Image, ImageEnhance
 
 from benchmarks.results import ROOT, write_section
 from lib.artifacts import file_sha256
+from lib.catalog.photo_folder import PhotoFolder
 
 HOME = ROOT / ".cache" / "growth"
 SHARD = 5000
@@ -105,7 +106,7 @@ def make_shards(folder: Path, n_rows: int) -> None:
         ROOT / "data" / "raw" / "sample" / "catalogue.csv",
         convert_options=pyarrow.csv.ConvertOptions(column_types={"id": pa.string()}),
     ).to_pylist()
-    pictures = ROOT / "data" / "raw" / "sample" / "images"
+    pictures = PhotoFolder(ROOT / "data" / "raw" / "sample" / "images")
     for start in range(0, n_rows, SHARD):
         path = folder / f"rows-{start:07d}-{min(start + SHARD, n_rows):07d}.parquet"
         if path.is_file():
@@ -115,7 +116,7 @@ def make_shards(folder: Path, n_rows: int) -> None:
         for number in range(start, min(start + SHARD, n_rows)):
             row = table[number % len(table)]
             copy = number // len(table)
-            data = perturbed((pictures / row["image"]).read_bytes(), rng)
+            data = perturbed(pictures.read(row["image"]), rng)
             rows.append(
                 {
                     "image": {"bytes": data, "path": f"{copy}-{row['image']}"},

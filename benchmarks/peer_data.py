@@ -12,6 +12,7 @@ from benchmarks.evaluation import synthetic_set
 from benchmarks.growth import perturbed
 from benchmarks.results import ROOT
 from lib.artifacts import write_manifest
+from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import SPLITS
 from lib.catalog.shards import SplitWriter
 from lib.embeddings import save_embedding_set
@@ -23,13 +24,14 @@ SEED = 42
 
 def write_images(folder: Path, n: int) -> None:
     """Write n JPEG files: the sample's pictures, perturbed and enlarged; the same on every run."""
-    sample = sorted((ROOT / "data" / "raw" / "sample" / "images").glob("*.jpg"))
+    photos = PhotoFolder(ROOT / "data" / "raw" / "sample" / "images")
+    sample = sorted(photos.names())
     if not sample:
         raise SystemExit("benchmarks.peers needs the sample's pictures: run `dvc repro make_sample`")
     folder.mkdir(parents=True)
     rng = np.random.default_rng(SEED)
     for number in range(n):
-        data = perturbed(sample[number * len(sample) // n].read_bytes(), rng)
+        data = perturbed(photos.read(sample[number * len(sample) // n]), rng)
         with Image.open(io.BytesIO(data)) as opened:
             opened.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(folder / f"{number:06d}.jpg", quality=90)
 

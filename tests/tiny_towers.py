@@ -19,9 +19,9 @@ SIDE = 32
 
 
 def draw_shop(raw: Path, *, n_products: int = 30, n_asked: int = 8, seed: int = 0) -> None:
-    """`raw/street/q*.png` (dark and mirrored) and `raw/shop/c*_{0,1}.png`, with the three tables in `raw/street`."""
+    """`raw/street/q*.png` (dark and mirrored) and `raw/shop/c*_{0,1}.png`, the three tables in `raw/two_tower`."""
     rng = np.random.default_rng(seed)
-    for folder in ("street", "shop"):
+    for folder in ("street", "shop", "two_tower"):
         (raw / folder).mkdir(parents=True)
     tables: dict[str, list[list[str]]] = {"pairs": [], "query_gt": [], "candidates": []}
     for number in range(n_products):
@@ -33,7 +33,7 @@ def draw_shop(raw: Path, *, n_products: int = 30, n_asked: int = 8, seed: int = 
             tables[asked].append([f"street/q{number}.png", f"shop/c{number}_{view}.png"])
         _save(raw / "street" / f"q{number}.png", (0.5 * blocks[:, ::-1]).astype(int), rng)
     for name, rows in tables.items():
-        write_table(raw / "street" / f"{name}.csv", name, rows)
+        write_table(raw / "two_tower" / f"{name}.csv", name, rows)
 
 
 def write_table(path: Path, name: str, rows: list[list[str]]) -> None:
@@ -45,7 +45,7 @@ def write_table(path: Path, name: str, rows: list[list[str]]) -> None:
 
 def add_row(raw: Path, name: str, *cells: str) -> int:
     """Append a row to a table; returns its line."""
-    path = raw / "street" / f"{name}.csv"
+    path = raw / "two_tower" / f"{name}.csv"
     with path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(cells)
     return len(path.read_text(encoding="utf-8").splitlines())

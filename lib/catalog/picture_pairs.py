@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from lib.atomic import replacing_folder
 from lib.catalog.bad_rows import BadRows
-from lib.catalog.images import ImageError, normalise_image, read_file
+from lib.catalog.images import ImageError, normalise_image
+from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.picture_store import PictureWriter, save_no_pictures, write_tables
 from lib.catalog.sources.cells import DELIMITERS, CellTable
 from lib.errors import ConfigError, DataError
@@ -124,17 +125,22 @@ def process_pictures(
     return report
 
 
-def upright(root: Path, name: str, *, max_side: int, max_pixels: int) -> bytes:
-    """A photo under `root` as `process_data` would keep it; see `normalise_image`."""
-    return normalise_image(
-        read_file(root, name, key="two_tower.images_root"), max_side=max_side, max_pixels=max_pixels
-    ).data
+def photo_folder(root: Path) -> PhotoFolder:
+    """The folder that the photos' names are under."""
+    return PhotoFolder(root, key="two_tower.images_root")
+
+
+def upright(photos: PhotoFolder, name: str, *, max_side: int, max_pixels: int) -> bytes:
+    """A photo as `process_data` would keep it; see `normalise_image`."""
+    return normalise_image(photos.read(name), max_side=max_side, max_pixels=max_pixels).data
 
 
 def _folder(raw: Path, name: str) -> Path:
     root = raw / name
-    if not root.is_dir() or not root.resolve().is_relative_to(raw.resolve()):
-        raise ConfigError(f"{root}: no such folder under {raw}; two_tower.images_root names it under data.raw_dir")
+    if not photo_folder(root).is_there or not root.resolve().is_relative_to(raw.resolve()):
+        raise ConfigError(
+            f"{root}: no such folder or ZIP archive under {raw}; two_tower.images_root names it under data.raw_dir"
+        )
     return root
 
 
@@ -177,9 +183,11 @@ def _decoded(
 ) -> dict[str, bytes | ImageError]:
     """By name, the sha256 of the upright bytes, or why the photo cannot be used; the usable ones are written."""
 
+    photos = photo_folder(root)
+
     def load(name: str) -> bytes | ImageError:
         try:
-            return upright(root, name, max_side=max_side, max_pixels=max_pixels)
+            return upright(photos, name, max_side=max_side, max_pixels=max_pixels)
         except ImageError as error:
             return error
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import multiprocessing
-import os
+import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ from lib.catalog.drawing.wording import write_texts
 CATALOGUE_FIELDS = ("id", "image", "gender", "category", "subcategory", "color", "title", "description")
 TRUTH_FIELDS = ("id", "product", "category", "material", "pattern", "neckline", "sleeve", "color", "view")
 PAIRS_PER_PRODUCT = 8
-STREET = "street"
+SHOP, STREET = "images", "street"
+PICTURE_TABLES = "two_tower"
 STREET_SHARE, STREET_TEST_SHARE = 0.6, 0.25
 """Of the products, those that were also seen in a street; of these, those whose shop photos are to be found."""
 
@@ -37,11 +38,19 @@ Rows = list[tuple[Row, Row]]
 """Of a product: the catalogue row and the truth row of every view."""
 
 
-class Drawn(NamedTuple):
-    """What was drawn of a product; `table` is the one that its street photo stands in, None without such a photo."""
+class Listed(NamedTuple):
+    """A product in the tables; `table` is the one that its street photo stands in, None without such a photo."""
 
     rows: Rows
     table: str | None
+
+
+class Drawn(NamedTuple):
+    """A product and its photos: JPEG files, by name, of the shop and of the street."""
+
+    listed: Listed
+    shop: dict[str, bytes]
+    street: dict[str, bytes]
 
 
 # Each product has one independent stream of chance per purpose, so that a change to the texts of the sample
@@ -85,34 +94,52 @@ def _rows(product: Product, seed: int) -> Rows:
     return rows
 
 
-def _draw_product(number: int, *, folder: Path, image_size: int, seed: int) -> Drawn:
-    """Draw and save every view of one product, and perhaps a photo taken in a street."""
+def _draw_product(number: int, *, image_size: int, seed: int) -> Drawn:
+    """Draw every view of one product, and perhaps a photo taken in a street."""
     product = plan_product(seed, number)
     cut = make_cut(_stream(seed, number, _CUT), product)
     staging = make_staging(_stream(seed, number, _STAGING), product)
     rows = _rows(product, seed)
+    shop: dict[str, bytes] = {}
     for k, (row, truth) in enumerate(rows):
         rng = _stream(seed, number, _VIEW, k)
         picture = draw_view(product, cut, staging, truth["view"], rng, image_size)
-        _save(folder / "images" / row["image"], picture, quality=int(rng.integers(68, 94)))
+        shop[row["image"]] = _encoded(picture, quality=int(rng.integers(68, 94)))
     rng = _stream(seed, number, _STREET)
     seen, tested = rng.random(2) < (STREET_SHARE, STREET_TEST_SHARE)
     if not seen:
-        return Drawn(rows, None)
+        return Drawn(Listed(rows, None), shop, {})
     picture = draw_street_view(product, cut, staging, rng, image_size)
-    _save(folder / STREET / f"{product.key}.jpg", picture, quality=int(rng.integers(40, 80)))
-    return Drawn(rows, "query_gt" if tested else "pairs")
+    street = {f"{product.key}.jpg": _encoded(picture, quality=int(rng.integers(40, 80)))}
+    return Drawn(Listed(rows, "query_gt" if tested else "pairs"), shop, street)
 
 
-def _save(path: Path, picture: Image.Image, *, quality: int) -> None:
-    encoded = io.BytesIO()  # Pillow takes no notice of a write that the disk cut short
+def _encoded(picture: Image.Image, *, quality: int) -> bytes:
+    encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=quality)
-    path.write_bytes(encoded.getvalue())
+    return encoded.getvalue()
 
 
-def _write_street(folder: Path, drawn: Sequence[Drawn]) -> None:
+class _Archive:
+    """A ZIP archive of photos that is being written: not compressed again, and no file has a date."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = zipfile.ZipFile(path, "w")
+
+    def add(self, photos: Mapping[str, bytes]) -> None:
+        for name, data in photos.items():
+            self._file.writestr(zipfile.ZipInfo(name), data)
+
+    def __enter__(self) -> _Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _write_street(folder: Path, drawn: Sequence[Listed]) -> None:
     """The three tables of the two-tower model; a product's street photo goes with each of its shop photos."""
-    shop = [[f"images/{row['image']}" for row, _ in product.rows] for product in drawn]
+    shop = [[f"{SHOP}/{row['image']}" for row, _ in product.rows] for product in drawn]
     _write(folder / "candidates.csv", ("cand_path",), [{"cand_path": path} for paths in shop for path in paths])
     for table, cand in (("pairs", "cand_path"), ("query_gt", "gt_cand_path")):
         rows = [
@@ -150,15 +177,16 @@ def _write(path: Path, fields: tuple[str, ...], rows: Sequence[Mapping[str, obje
 
 
 def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, workers: int) -> dict[str, Any]:
-    """Draw the sample catalogue into out/catalogue.csv, outfits.csv, truth.csv, images/<item id>.jpg and street/.
+    """Draw the sample catalogue into `out`: catalogue.csv, outfits.csv, truth.csv, images.zip, street.zip, two_tower.
 
     The folder is replaced as a whole; a run that fails leaves the old one.
     Pictures are image_size x image_size pixels. The files are byte-identical for equal (n_products, image_size,
     seed), whatever the number of worker processes; a larger n_products only adds products after the others, but
     draws other outfits. catalogue.csv is what a shop would hand over, outfits.csv what its stylist says of pairs of
-    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests. street/ holds
-    photos of some products taken in a street (lib/catalog/drawing/street.py) and the tables of the two-tower model:
-    pairs.csv, query_gt.csv (other products) and candidates.csv (every shop photo), paths relative to `out`.
+    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests. images.zip
+    stands for a folder of photos (lib/catalog/photo_folder.py), <item id>.jpg; street.zip for photos of some products
+    taken in a street (lib/catalog/drawing/street.py). two_tower/ holds the tables of the two-tower model: pairs.csv,
+    query_gt.csv (other products) and candidates.csv (every shop photo), paths relative to `out`.
 
     Returns n_products, n_items and, per attribute, how many products have each value.
     Raises ValueError when n_products is negative or image_size is below 16, BusyError when the disk is full.
@@ -168,17 +196,20 @@ def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, worke
     if image_size < 16:
         raise ValueError(f"image_size must be at least 16 pixels, got {image_size}")
     with replacing_folder(out) as folder:
-        for name in ("images", STREET):
-            (folder / name).mkdir()
-        work = partial(_draw_product, folder=folder, image_size=image_size, seed=seed)
-        drawn = _draw_all(work, n_products, workers)
+        work = partial(_draw_product, image_size=image_size, seed=seed)
+        drawn: list[Listed] = []
+        with _Archive(folder / f"{SHOP}.zip") as shop, _Archive(folder / f"{STREET}.zip") as street:
+            for product in _draw_all(work, n_products, workers):
+                drawn.append(product.listed)
+                shop.add(product.shop)
+                street.add(product.street)
         rows = [pair for product in drawn for pair in product.rows]
         _write(folder / "catalogue.csv", CATALOGUE_FIELDS, [row for row, _ in rows])
         _write(folder / "truth.csv", TRUTH_FIELDS, [truth for _, truth in rows])
         outfits = _outfits(rows, n_pairs=PAIRS_PER_PRODUCT * n_products, seed=seed)
         _write(folder / "outfits.csv", Outfit._fields, [pair._asdict() for pair in outfits])
-        _write_street(folder / STREET, drawn)
-        os.sync()  # once: a flush per photo takes longer than drawing it
+        (folder / PICTURE_TABLES).mkdir()
+        _write_street(folder / PICTURE_TABLES, drawn)
     firsts = [product.rows[0][1] for product in drawn]
     statistics: dict[str, Any] = {"n_products": n_products, "n_items": len(rows)}
     for name in ("category", "material", "pattern", "neckline", "sleeve", "color"):
@@ -188,9 +219,10 @@ def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, worke
     return statistics
 
 
-def _draw_all(work: Callable[[int], Drawn], n_products: int, workers: int) -> list[Drawn]:
+def _draw_all(work: Callable[[int], Drawn], n_products: int, workers: int) -> Iterator[Drawn]:
     if workers > 1 and n_products > 1:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             results = pool.map(work, range(n_products), chunksize=_CHUNK)
-            return list(tqdm(results, total=n_products, desc="sample", unit="product", disable=None))
-    return [work(number) for number in tqdm(range(n_products), desc="sample", unit="product", disable=None)]
+            yield from tqdm(results, total=n_products, desc="sample", unit="product", disable=None)
+    else:
+        yield from map(work, tqdm(range(n_products), desc="sample", unit="product", disable=None))

@@ -19,8 +19,8 @@ IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]
 
 DECIMALS = 9
-CHUNK_ITEMS = 65_536
-"""Gallery rows looked at in one step: bounds memory when the gallery is a memory map."""
+CHUNK_ITEMS = 16_384
+"""Gallery rows looked at in one step: bounds memory, of a gallery that is a memory map and of what is computed."""
 SHORT = 1e-30
 """Squared length below which a sum in float32 may have lost what it adds up."""
 _PAIR_CELLS = 1 << 16  # numbers per exact re-scoring step: stays in a core's second-level cache

@@ -24,7 +24,7 @@ BoolArray = npt.NDArray[np.bool_]
 MARGIN = 16
 """Candidates beyond k. Too few would only cost time: the rare unproven query is searched again."""
 
-_BLOCK_CELLS = 1 << 25  # float32 scores held at once (128 MiB)
+_BLOCK_CELLS = 1 << 23  # float32 scores held at once (32 MiB), and as many of a mask
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ def exact_top_k(
     found = {name: Candidates.none(len(queries), width) for name in unique}
     excluded = Excluded.of(query_products, gallery_products)
     bounds = error_bounds(queries, gallery)
+    buffers = _Buffers()
     chunks = range(0, len(gallery), CHUNK_ITEMS)
     for start in tqdm(chunks, desc="exact search", mininterval=1, delay=2):
-        _search_chunk(queries, gallery, start, excluded=excluded, masks=unique, found=found)
+        _search_chunk(queries, gallery, start, excluded=excluded, masks=unique, found=found, buffers=buffers)
     results = {}
     for name, candidates in found.items():
         allowed = masks[name]
@@ -100,6 +101,23 @@ def exact_top_k(
     return {name: results[alias[name]] for name in masks}
 
 
+class _Buffers:
+    """Scores of a block, and the same under a mask, in memory that every chunk uses anew.
+
+    By numpy, which asks for large pages; a fresh buffer for every product cost half as much as the product.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, FloatArray] = {}
+
+    def take(self, name: str, shape: tuple[int, int]) -> FloatArray:
+        """(rows, columns) float32, C-contiguous, holding anything."""
+        cells = shape[0] * shape[1]
+        if name not in self._kept or self._kept[name].size < cells:
+            self._kept[name] = np.empty(cells, dtype=np.float32)
+        return self._kept[name][:cells].reshape(shape)
+
+
 def _search_chunk(
     queries: FloatArray,
     gallery: FloatArray,
@@ -108,6 +126,7 @@ def _search_chunk(
     excluded: Excluded | None,
     masks: Mapping[str, BoolArray],
     found: dict[str, Candidates],
+    buffers: _Buffers,
 ) -> None:
     """Offer every item of one gallery chunk to the candidates of every query."""
     items = range(start, min(start + CHUNK_ITEMS, len(gallery)))
@@ -124,11 +143,8 @@ def _search_chunk(
         blocked[name] = None if allowed_here.all() else torch.from_numpy(bias)
     n_blocks = max(-(-len(queries) * cells // _BLOCK_CELLS), 1)
     block = -(-len(queries) // n_blocks)  # of about equal size: a small last one would multiply slowly
-    # one buffer for all blocks and one for all masks, both by numpy, which asks for large pages: a fresh buffer for
-    # every product cost half as much as the product
-    products = np.empty((block, cells), dtype=np.float32)
+    products = buffers.take("products", (block, cells))
     products[:, len(items) :] = -np.inf
-    masked = np.empty_like(products) if any(bias_here is not None for bias_here in blocked.values()) else products
     for first in range(0, len(queries), max(block, 1)):
         part = range(first, min(first + block, len(queries)))
         embeddings = np.ascontiguousarray(queries[part.start : part.stop], dtype=np.float32)
@@ -141,7 +157,8 @@ def _search_chunk(
         for name, bias_tensor in blocked.items():
             allowed = scores
             if bias_tensor is not None:
-                allowed = torch.add(scores, bias_tensor, out=torch.from_numpy(masked[: len(part)]))
+                masked = torch.from_numpy(buffers.take("masked", (len(part), cells)))
+                allowed = torch.add(scores, bias_tensor, out=masked)
             rows, best = best_of_groups(allowed, n_groups=n_groups, width=width)
             found[name].add(slice(part.start, part.stop), rows + items.start, best)
 

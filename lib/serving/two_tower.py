@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from lib.artifacts import FloatArray
-from lib.catalog.images import ImageError, normalise_image, read_file
+from lib.catalog.images import ImageError, normalise_image
+from lib.catalog.photo_folder import PhotoFolder
 from lib.encoding.picture_encoder import picture_encoder
 from lib.encoding.two_tower import load_two_tower, towers_fingerprint
 from lib.errors import ConfigError, IntegrityError
@@ -51,13 +52,13 @@ class TwoTowerSearch:
     Args:
         encode: an upright encoded image and its side to a (1, dim) unit row.
         index: over the candidates.
-        images: folder that the candidates' names are under.
+        photos: folder that the candidates' names are under.
     """
 
-    def __init__(self, encode: Callable[[bytes, Side], FloatArray], index: SearchIndex, images: Path) -> None:
+    def __init__(self, encode: Callable[[bytes, Side], FloatArray], index: SearchIndex, photos: PhotoFolder) -> None:
         self._encode = encode
         self._index = index
-        self._images = images
+        self._photos = photos
 
     def search(self, image: bytes, *, k: int, nprobe: int | None = None) -> PictureAnswer:
         """The k candidates nearest to an encoded photo.
@@ -90,9 +91,7 @@ class TwoTowerSearch:
         for name, _ in answer.found:
             try:
                 pictures[name] = normalise_image(
-                    read_file(self._images, name, key="two_tower.images_root"),
-                    max_side=MAX_SIDE,
-                    max_pixels=MAX_PIXELS,
+                    self._photos.read(name), max_side=MAX_SIDE, max_pixels=MAX_PIXELS
                 ).data
             except ImageError:
                 continue
@@ -123,7 +122,7 @@ def open_two_tower(root: Path, *, kind: str | None = None) -> TwoTowerSearch:
     index = load_index(folder / "index", embedded, kind=known, stage="index_two_tower")
     encode = picture_encoder(model, root / "artifacts/backbone")
     encode(_blank(), "query")  # the first picture takes many times as long as every other
-    return TwoTowerSearch(encode, index, root / str(embedded.facts["images"]))
+    return TwoTowerSearch(encode, index, PhotoFolder(root / str(embedded.facts["images"])))
 
 
 def as_dict(answer: PictureAnswer) -> dict[str, Any]:

@@ -173,11 +173,12 @@ def n_equal(rows: Tensor, columns: Tensor) -> Tensor:
         columns: (n_columns, n_attributes) codes.
 
     Returns:
-        (n_rows, n_columns) int32.
+        (n_rows, n_columns) uint8.
     """
-    total = torch.zeros(len(rows), len(columns), dtype=torch.int32)
-    # attribute by attribute: a sum over a last axis of six takes several times as long as six sums
-    for left, right in zip(rows.T.contiguous(), columns.T.contiguous(), strict=True):
+    total = torch.zeros(len(rows), len(columns), dtype=torch.uint8)
+    # attribute by attribute: a sum over a last axis of six takes several times as long as six sums; in small numbers
+    # they take half of what they do in large ones
+    for left, right in zip(rows.T.int().contiguous(), columns.T.int().contiguous(), strict=True):
         total += left[:, None] == right.masked_fill(right < 0, -2)[None, :]  # two unknown values are not equal
     return total
 

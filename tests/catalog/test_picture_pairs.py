@@ -47,6 +47,20 @@ def test_whole_tables(raw: Path) -> None:
     assert tables.pictures.read(int(tables.candidates[0])) == (raw / "shop" / "c0_0.png").read_bytes()
 
 
+def test_photos_in_archives_make_the_same_tables(raw: Path) -> None:
+    found = [(path.name, path.read_bytes()) for path in kept(raw)]
+    for name in ("shop", "street"):
+        shutil.make_archive(str(raw / name), "zip", raw / name)
+        shutil.rmtree(raw / name)
+    assert [(path.name, path.read_bytes()) for path in kept(raw)] == found
+
+
+def kept(raw: Path) -> list[Path]:
+    """The files that `process_data` keeps."""
+    read(raw)
+    return sorted((raw.parent / "photos").iterdir())
+
+
 def test_every_reason_with_its_count_and_line(raw: Path, tmp_path: Path) -> None:
     photo = (raw / "shop" / "c5_0.png").read_bytes()
     (raw / "empty.png").write_bytes(b"")
@@ -117,20 +131,20 @@ def test_copies_among_the_candidates_count_once(raw: Path) -> None:
 def test_files_and_columns_that_are_not_there(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.csv: no such file; two_tower.pairs"):
         read(raw, pairs="none.csv")
-    with pytest.raises(ConfigError, match=r"no such folder under .*two_tower.images_root"):
+    with pytest.raises(ConfigError, match=r"no such folder or ZIP archive under .*two_tower.images_root"):
         read(raw, images_root="nowhere")
-    with pytest.raises(ConfigError, match=r"no such folder under"):
+    with pytest.raises(ConfigError, match=r"no such folder or ZIP archive under"):
         read(raw, images_root="..")
-    write_table(raw / "street" / "pairs.csv", "candidates", [["shop/c5_0.png"]])
+    write_table(raw / "two_tower" / "pairs.csv", "candidates", [["shop/c5_0.png"]])
     with pytest.raises(DataError, match=r"pairs.csv:1: column query_path is missing"):
         read(raw)
-    write_table(raw / "street" / "pairs.csv", "pairs", [])
+    write_table(raw / "two_tower" / "pairs.csv", "pairs", [])
     with pytest.raises(DataError, match=r"no row is left of 0"):
         read(raw)
 
 
 def test_a_validation_searches_the_pairs_candidates_and_others_but_nothing_that_is_asked_for(raw: Path) -> None:
-    write_table(raw / "street" / "query_gt.csv", "query_gt", [["street/q0.png", "shop/c0_0.png"]])
+    write_table(raw / "two_tower" / "query_gt.csv", "query_gt", [["street/q0.png", "shop/c0_0.png"]])
     tables = read(raw)
     named, asked = set(tables.pairs[:, 1].tolist()), set(tables.truths[:, 1].tolist())
     for limit, expected in ((3, 16), (20, 20), (1000, 23)):

@@ -123,11 +123,11 @@ def test_a_picture_that_changes_meanwhile_is_noticed(photos: Path) -> None:
 
 def test_tables_that_cannot_be_used_leave_the_old_photos(photos: Path) -> None:
     before, raw = bytes_of(photos), photos.parent / "raw"
-    tables = shutil.copytree(raw / "street", photos.parent / "tables")
+    tables = shutil.copytree(raw / "two_tower", photos.parent / "tables")
     add_row(raw, "pairs", "street/q0.png", "shop/c7_0.png")
     with pytest.raises(DataError, match=r"leakage: 2 of 8 rows of query_gt.csv"):
         keep_pictures(raw, photos, tiny_two_tower())
-    shutil.copytree(tables, raw / "street", dirs_exist_ok=True)
+    shutil.copytree(tables, raw / "two_tower", dirs_exist_ok=True)
     add_row(raw, "pairs", "street/none.png", "shop/c7_0.png")
     with pytest.raises(DataError, match="max_bad_fraction"):
         keep_pictures(raw, photos, tiny_two_tower(max_bad_fraction=0.0))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,14 @@ def test_same_input_same_bytes_whatever_the_threads(shop, tmp_path):
     shop.process(tmp_path / "a")
     assert fingerprints(tmp_path / "a") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "raw"]
+
+
+def test_photos_in_an_archive_make_the_same_catalogue(shop, tmp_path):
+    shop.process(tmp_path / "a")
+    shutil.make_archive(str(shop.raw / "images"), "zip", shop.raw, "images")
+    shutil.rmtree(shop.raw / "images")
+    shop.process(tmp_path / "b")
+    assert fingerprints(tmp_path / "b") == fingerprints(tmp_path / "a")
 
 
 def test_pattern_only_categories(shop, tmp_path):

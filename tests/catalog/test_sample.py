@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from itertools import cycle, islice
@@ -36,6 +38,11 @@ PLANNED = 3000
 
 def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _photos(folder: Path, name: str = "images") -> dict[str, bytes]:
+    with zipfile.ZipFile(folder / f"{name}.zip") as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -82,9 +89,8 @@ def test_bytes_do_not_depend_on_workers_or_run(sample: Path, tmp_path: Path) -> 
 
 def test_another_seed_draws_another_catalogue(sample: Path, tmp_path: Path) -> None:
     draw_sample(tmp_path, n_products=2, image_size=48, seed=6, workers=1)
-    theirs, ours = _bytes(tmp_path), _bytes(sample)
-    shared = [name for name in theirs if name in ours]
-    assert all(theirs[name] != ours[name] for name in shared)
+    for theirs, ours in ((_bytes(tmp_path), _bytes(sample)), (_photos(tmp_path), _photos(sample))):
+        assert all(theirs[name] != ours[name] for name in theirs if name in ours)
 
 
 def test_more_products_leave_the_first_ones_alone(sample: Path, tmp_path: Path) -> None:
@@ -92,15 +98,17 @@ def test_more_products_leave_the_first_ones_alone(sample: Path, tmp_path: Path) 
     few, many = _bytes(tmp_path), _bytes(sample)
     for table in ("catalogue.csv", "truth.csv"):
         assert many[table].startswith(few[table]) and len(many[table]) > len(few[table])
-    pictures = [name for name in few if name.endswith(".jpg")]
-    assert pictures and all(few[name] == many[name] for name in pictures)
+    for archive in ("images", "street"):
+        first, all_photos = _photos(tmp_path, archive), _photos(sample, archive)
+        assert first and list(all_photos)[: len(first)] == list(first)
+        assert all(first[name] == all_photos[name] for name in first)
 
 
 def test_drawing_again_leaves_no_picture_of_a_larger_run(tmp_path: Path) -> None:
     for n_products in (3, 1):
         draw_sample(tmp_path, n_products=n_products, image_size=32, seed=5, workers=1)
     listed = {row["image"] for row in _table(tmp_path / "catalogue.csv")}
-    assert {p.name for p in (tmp_path / "images").iterdir()} == listed
+    assert set(_photos(tmp_path)) == listed
 
 
 def test_no_products_give_empty_tables(tmp_path: Path) -> None:
@@ -108,7 +116,7 @@ def test_no_products_give_empty_tables(tmp_path: Path) -> None:
     assert statistics["n_products"] == statistics["n_items"] == 0
     assert (tmp_path / "catalogue.csv").read_text() == ",".join(CATALOGUE_FIELDS) + "\n"
     assert (tmp_path / "truth.csv").read_text() == ",".join(TRUTH_FIELDS) + "\n"
-    assert list((tmp_path / "images").iterdir()) == []
+    assert _photos(tmp_path) == _photos(tmp_path, "street") == {}
 
 
 @pytest.mark.parametrize(("n_products", "image_size"), [(-1, 48), (1, 8)])
@@ -122,10 +130,11 @@ def test_every_row_has_a_readable_picture(sample: Path) -> None:
     ids = [row["id"] for row in rows]
     assert len(set(ids)) == len(ids) >= 24
     assert [row["id"] for row in truth] == ids
-    assert {p.name for p in (sample / "images").iterdir()} == {row["image"] for row in rows}
+    photos = _photos(sample)
+    assert list(photos) == [row["image"] for row in rows]
     for row in rows:
         assert row["image"] == row["id"] + ".jpg"
-        with Image.open(sample / "images" / row["image"]) as image:
+        with Image.open(io.BytesIO(photos[row["image"]])) as image:
             image.load()
             assert image.size == (48, 48) and image.mode == "RGB"
 

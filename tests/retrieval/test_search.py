@@ -99,15 +99,17 @@ def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     gallery, queries = unit_rows(rng, 700, 8), unit_rows(rng, 40, 8)
     products = rng.integers(0, 50, 700), rng.integers(0, 50, 40)
-    arguments = {"k": 7, "gallery_products": products[0], "query_products": products[1]}
-    whole = exact_top_k(queries, gallery, **arguments)["all"]
+    masks = {"all": np.ones(700, dtype=np.bool_), "half": rng.random(700) < 0.5}
+    arguments = {"k": 7, "gallery_products": products[0], "query_products": products[1], "masks": masks}
+    whole = exact_top_k(queries, gallery, **arguments)
     for module in (scores, search):
         monkeypatch.setattr(module, "CHUNK_ITEMS", 64)
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
     monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
-    chunked = exact_top_k(queries, gallery, **arguments)["all"]
-    np.testing.assert_array_equal(whole.rows, chunked.rows)
-    np.testing.assert_array_equal(whole.scores, chunked.scores)
+    chunked = exact_top_k(queries, gallery, **arguments)
+    for name in masks:
+        np.testing.assert_array_equal(whole[name].rows, chunked[name].rows)
+        np.testing.assert_array_equal(whole[name].scores, chunked[name].scores)
 
 
 def test_large_enough_for_groups_and_nearly_collapsed() -> None:

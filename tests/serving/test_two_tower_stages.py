@@ -164,7 +164,7 @@ def test_the_query_command(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     ("words", "code", "said"),
     [
         (["--image", "none.png"], 2, "--image none.png: No such file"),
-        (["--image", "raw/street/pairs.csv"], 3, "no known image format"),
+        (["--image", "raw/two_tower/pairs.csv"], 3, "no known image format"),
         (["--image", "raw/street/q0.png", "--topk", "0"], 2, "topk: expected 1 to 1000, got 0"),
         (["--image", "raw/street/q0.png", "--index", "hnsw"], 2, "expected an index of kind hnsw, got flat, ivf_pq"),
         (["--image", "raw/street/q0.png", "--index", "tree"], 2, "expected one of flat, hnsw, ivf_pq, got tree"),

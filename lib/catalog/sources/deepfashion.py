@@ -18,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import PARTITIONS, BadRow, RawRow
-from lib.catalog.sources.folder import PhotoFolder
 from lib.catalog.sources.inshop import (
     Description,
     Line,

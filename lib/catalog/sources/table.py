@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.catalog.images import ImageError, read_file, resolve_under
+from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.cells import CellRow, CellTable
 from lib.catalog.sources.mapping import Cells, RowMapper, find_column
 from lib.errors import ConfigError
 from lib.params import Data
 
-PHOTO_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"))
 _PLACE = re.compile(r"\{([^{}]+)\}")
 
 Reader = Callable[[Cells], str]
@@ -24,7 +22,7 @@ class TableSource:
     """Rows and photos of a table, as `data` describes them.
 
     Args:
-        raw: folder that holds `data.metadata` and `data.image_root`.
+        raw: folder that holds `data.metadata` and `data.image_root`, a folder or a ZIP archive.
         data: the section of the parameters. Where `columns.image_url` is mapped the photo folder may be missing, as
             long as no row names a photo in it.
 
@@ -35,8 +33,8 @@ class TableSource:
 
     def __init__(self, raw: Path, data: Data) -> None:
         self._table = CellTable(raw / data.metadata)
-        self._root = raw / data.image_root
-        self._has_root = self._root.is_dir()
+        self._photos = PhotoFolder(raw / data.image_root)
+        self._has_root = self._photos.is_there
         if not self._has_root and data.columns.image_url is None:
             raise self._no_root()
         self._map = RowMapper(data, self._table.columns, where=self._table.path, read_text=str.strip)
@@ -66,10 +64,7 @@ class TableSource:
 
     def image_size(self, image: str) -> int | None:
         """Bytes of a photo, None where it cannot be read."""
-        try:
-            return resolve_under(self._root, image).stat().st_size
-        except (ImageError, OSError):
-            return None
+        return self._photos.size(image)
 
     def image_bytes(self, image: str) -> bytes:
         """A photo's bytes.
@@ -77,20 +72,16 @@ class TableSource:
         Raises:
             ImageError: it lies elsewhere, is missing, no file, empty, or cannot be read.
         """
-        return read_file(self._root, image)
+        return self._photos.read(image)
 
     def photos(self) -> Iterator[str]:
-        """Names of all photo files under the photo folder, sorted within each folder; none if no column names any."""
-        if self._read_image is None:
-            return
-        for folder, subfolders, files in os.walk(self._root):
-            subfolders.sort()
-            for name in sorted(files):
-                if Path(name).suffix.lower() in PHOTO_ENDINGS:
-                    yield Path(folder, name).relative_to(self._root).as_posix()
+        """Names of all photos under the photo folder, sorted within each folder; none if no column names any."""
+        if self._read_image is not None:
+            yield from self._photos.names()
 
     def _no_root(self) -> ConfigError:
-        return ConfigError(f"{self._root}: no such folder; data.raw_dir and data.image_root name it")
+        root = self._photos.root
+        return ConfigError(f"{root}: no such folder, nor {root.name}.zip; data.raw_dir and data.image_root name it")
 
     def _raw(self, row: CellRow) -> RawRow | BadRow:
         image = (self._read_image(row.cells).strip() or None) if self._read_image else None
