@@ -23,14 +23,23 @@ class Candidates:
         shape = (n_queries, width)
         return cls(np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32))
 
-    def add(self, queries: slice, rows: torch.Tensor, scores: torch.Tensor) -> None:
-        """Merge (n, m) new candidates of a slice of queries and keep the best, in descending order."""
-        all_scores = torch.cat([torch.from_numpy(self.scores[queries]), scores], dim=1)
-        all_rows = torch.cat([torch.from_numpy(self.rows[queries]), rows], dim=1)
-        best = all_scores.topk(self.rows.shape[1], dim=1)
+    def offer(self, queries: slice, scores: torch.Tensor, *, first: int, n_groups: int) -> None:
+        """Take what is among the best of a slice of queries so far, in descending order.
+
+        Args:
+            queries: which.
+            scores: (n, n_groups * group) of gallery rows from `first` on; -inf for what may not be returned.
+            first: the gallery row of the first column.
+            n_groups: see `promising`.
+        """
+        known = torch.from_numpy(self.scores[queries])
+        columns, values = promising(scores, n_groups=n_groups, most=known.shape[1], least=known[:, -1])
+        if not columns.shape[1]:
+            return
+        best = torch.cat([known, values], dim=1).topk(known.shape[1], dim=1)
+        rows = torch.cat([torch.from_numpy(self.rows[queries]), columns + first], dim=1).gather(1, best.indices)
         self.scores[queries] = best.values.numpy()
-        kept = all_rows.gather(1, best.indices).numpy()
-        self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, kept)
+        self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, rows.numpy())
 
     def possible(self, k: int, bounds: ScoreArray) -> IntArray:
         """The rows, -1 for those that cannot be among the k best: float32 scores are off by at most `bounds`."""
@@ -69,24 +78,26 @@ class Excluded:
         return query[inside], row[inside] - items.start
 
 
-def best_of_groups(scores: torch.Tensor, *, n_groups: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `width` highest of (n, n_groups * group) scores, as columns and values, (n, <= width).
+def promising(
+    scores: torch.Tensor, *, n_groups: int, most: int, least: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The columns of (n, n_groups * group) scores among which are the `most` highest above `least`, and their values.
 
-    The `width` groups with the highest maxima hold `width` values that no value outside them exceeds, so
-    that a slow selection over a whole row becomes a fast maximum and a selection over a few groups. Group j
-    is the columns j, j + n_groups, …: its maximum is then taken along a vectorised axis.
+    The groups with the highest maxima hold them: no value outside of `most` such groups exceeds `most` values inside.
+    A slow selection over a whole row becomes a fast maximum and a selection over a few groups; fewer and fewer, as
+    what is known already, `least`, (n,), leaves less to be found. Group j is the columns j, j + n_groups, …: its
+    maximum is then taken along a vectorised axis.
+
+    Returns:
+        Two arrays (n, n_columns), in no order; n_columns is the same for all rows, and 0 where no value is above.
     """
     grouped = scores.view(len(scores), -1, n_groups)
-    if n_groups > width:
-        groups = grouped.amax(dim=1).topk(width, dim=1, sorted=False).indices  # (n, width)
-        size = grouped.shape[1]
-        columns = groups[:, None, :] + n_groups * torch.arange(size)[None, :, None]  # (n, group, width)
-        columns = columns.reshape(len(scores), -1)
-        values = scores.gather(1, columns)
-        best = values.topk(width, dim=1, sorted=False)
-        return columns.gather(1, best.indices), best.values
-    best = scores.topk(min(width, scores.shape[1]), dim=1, sorted=False)
-    return best.indices, best.values
+    maxima = grouped.amax(dim=1)
+    wanted = min(int((maxima > least[:, None]).sum(dim=1).max()), most)
+    groups = maxima.topk(wanted, dim=1, sorted=False).indices  # (n, wanted)
+    columns = groups[:, None, :] + n_groups * torch.arange(grouped.shape[1])[None, :, None]  # (n, group, wanted)
+    columns = columns.reshape(len(scores), -1)
+    return columns, scores.gather(1, columns)
 
 
 def group_size(n_items: int, width: int) -> int:

@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]
 
 DECIMALS = 9
-CHUNK_ITEMS = 16_384
+CHUNK_ITEMS = 32_768
 """Gallery rows looked at in one step: bounds memory, of a gallery that is a memory map and of what is computed."""
 SHORT = 1e-30
 """Squared length below which a sum in float32 may have lost what it adds up."""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lib.artifacts import FloatArray
 from lib.errors import ConfigError
-from lib.retrieval.candidates import Candidates, Excluded, best_of_groups, group_size
+from lib.retrieval.candidates import Candidates, Excluded, group_size
 from lib.retrieval.scores import CHUNK_ITEMS, DECIMALS, IntArray, ScoreArray, error_bounds, pair_scores
 
 BoolArray = npt.NDArray[np.bool_]
@@ -159,8 +159,7 @@ def _search_chunk(
             if bias_tensor is not None:
                 masked = torch.from_numpy(buffers.take("masked", (len(part), cells)))
                 allowed = torch.add(scores, bias_tensor, out=masked)
-            rows, best = best_of_groups(allowed, n_groups=n_groups, width=width)
-            found[name].add(slice(part.start, part.stop), rows + items.start, best)
+            found[name].offer(slice(part.start, part.stop), allowed, first=items.start, n_groups=n_groups)
 
 
 def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:

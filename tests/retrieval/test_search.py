@@ -95,6 +95,11 @@ def test_equals_the_naive_definition(seed: int, n_items: int, dim: int, k: int, 
         np.testing.assert_array_equal(found[name].scores, scores)
 
 
+def unproven(*_: object) -> None:
+    """In place of the search that puts everything right, slowly: it would hide wrong candidates."""
+    raise AssertionError("a result was not proven by its candidates")
+
+
 def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     gallery, queries = unit_rows(rng, 700, 8), unit_rows(rng, 40, 8)
@@ -106,6 +111,7 @@ def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "CHUNK_ITEMS", 64)
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
     monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
+    monkeypatch.setattr(search, "_possible_winners", unproven)
     chunked = exact_top_k(queries, gallery, **arguments)
     for name in masks:
         np.testing.assert_array_equal(whole[name].rows, chunked[name].rows)
