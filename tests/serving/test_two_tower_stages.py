@@ -153,7 +153,9 @@ def test_the_query_command(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     expected = table.loc[("street/q0.png", "trained")]
     assert [row["path"] for row in answer["results"]] == list(expected["retrieved"][:3])
     assert [row["score"] for row in answer["results"]] == pytest.approx(list(expected["scores"][:3]), abs=1e-5)
-    assert answer["index"] == "flat" and answer["candidates"] == 60 and answer["encode_ms"] > answer["search_ms"] > 0
+    assert (
+        answer["index"] == "flat" and answer["candidates"] == 60 and min(answer["encode_ms"], answer["search_ms"]) > 0
+    )
     assert main([*words, "--index", "ivf_pq", "--nprobe", "1", "--html", "sheet.html"]) == 0
     shown = capsys.readouterr()
     assert re.search(r"   1  0\.\d{3}  shop/c\d+_\d\.png\n", shown.out) and "ms to embed" in shown.out
