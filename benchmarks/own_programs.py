@@ -131,16 +131,19 @@ def mine(folder: Path, task: Answer) -> Answer:
     """`mine_hard_negatives` as the stage calls it, with its table and statistics."""
     from lib.embeddings import load_embedding_set
     from lib.params import load_params
-    from lib.supervision.hard_negatives import mine_hard_negatives
+    from lib.supervision.codes import group_pairs
+    from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
-    catalog = load_embedding_set(Path(task["data"]) / "embedded").catalog
+    catalog = load_embedding_set(Path(task["data"]) / "embedded", columns=READ).catalog
     params = load_params(ROOT / "params.yaml").mine.model_copy(update={"max_anchors": task["anchors"]})
     members = catalog.meta.groupby("product_id", sort=True)["item_id"]
     groups = {str(product): sorted(items) for product, items in members}
+    siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
+    del groups
     found: list[int] = []
 
     def work() -> None:
-        table, _ = mine_hard_negatives(catalog, groups, params=params, pattern_only=())
+        table, _ = mine_hard_negatives(catalog, siblings, params=params, pattern_only=())
         found.append(len(table))
 
     return beside_limit(work, repeats=task["repeats"]) | {"found": found[-1]}
@@ -179,6 +182,7 @@ def pairs(folder: Path, task: Answer) -> Answer:
     """50,000 pairs of the default kinds from a mined catalogue."""
     from lib.embeddings import load_embedding_set
     from lib.params import load_params
+    from lib.supervision.codes import group_pairs
     from lib.supervision.hard_negatives import mine_hard_negatives
     from lib.supervision.pairs import build_pairs
 
@@ -187,7 +191,8 @@ def pairs(folder: Path, task: Answer) -> Answer:
     members = catalog.meta.groupby("product_id", sort=True)["item_id"]
     groups = {str(product): sorted(items) for product, items in members}
     few = params.mine.model_copy(update={"max_anchors": min(task["anchors"], 2000)})
-    mined, _ = mine_hard_negatives(catalog, groups, params=few, pattern_only=())
+    siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
+    mined, _ = mine_hard_negatives(catalog, siblings, params=few, pattern_only=())
     wanted = params.pairs.model_copy(update={"n_pairs": task["pairs"]})
     made: list[int] = []
 

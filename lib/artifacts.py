@@ -120,6 +120,21 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     return frame
 
 
+def parquet_columns(path: Path) -> list[str]:
+    """Names of a table's columns.
+
+    Raises:
+        IntegrityError: the file is missing or is no parquet file.
+    """
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise damaged(path, f"not a readable parquet file ({error})") from None
+    return names
+
+
 def _strings(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     """Python strings, None where null; equal ones are one object, or they would be most of a large table's memory."""
     coded = column.combine_chunks().dictionary_encode()

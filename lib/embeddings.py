@@ -6,7 +6,7 @@ A folder holds `catalog_*` (the train split, which is the gallery) and `queries_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from lib.artifacts import (
     MANIFEST,
     FloatArray,
     SequenceDigest,
+    parquet_columns,
     read_array,
     read_manifest,
     read_parquet,
@@ -219,8 +220,12 @@ class _SideWriter:
         np.lib.format.write_array_header_1_0(file, header)
 
 
-def load_embedding_set(folder: Path) -> EmbeddingSet:
+def load_embedding_set(folder: Path, *, columns: Sequence[str] = META_COLUMNS) -> EmbeddingSet:
     """Verify and open an embedded catalogue; the arrays are memory-mapped read-only.
+
+    Args:
+        folder: as written by `save_embedding_set`.
+        columns: what of the metadata is read, `item_id` among them; of a large catalogue it takes the most memory.
 
     Raises:
         IntegrityError: a file is missing, damaged, or does not belong to the others.
@@ -228,13 +233,14 @@ def load_embedding_set(folder: Path) -> EmbeddingSet:
     manifest = read_manifest(folder)
     parts: dict[Side, Embeddings] = {}
     for side in SIDES:
-        meta = read_parquet(folder / f"{side}_meta.parquet")
-        lacking = [name for name in META_COLUMNS if name not in meta]
+        written = parquet_columns(folder / f"{side}_meta.parquet")
+        lacking = [name for name in META_COLUMNS if name not in written]
         if lacking:
             raise IntegrityError(
                 f"{folder}/{side}_meta.parquet: written by another version, it has no column '{lacking[0]}'; "
                 "run `dvc repro`"
             )
+        meta = read_parquet(folder / f"{side}_meta.parquet", list(columns))
         images = read_array(folder / f"{side}_img.npy")
         texts = read_array(folder / f"{side}_txt.npy")
         if not len(images) == len(texts) == len(meta):

@@ -6,16 +6,18 @@ from lib import stage
 from lib.artifacts import read_json, verified, with_manifest, write_json, write_parquet
 from lib.embeddings import load_embedding_set
 from lib.params import Params, pattern_only_under
-from lib.supervision.hard_negatives import mine_hard_negatives
+from lib.supervision.codes import group_pairs
+from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    embedded = load_embedding_set(args.embeddings)
+    embedded = load_embedding_set(args.embeddings, columns=READ)
     made_from = {"fingerprint": embedded.fingerprint}
-    groups = read_json(verified(args.groups, facts=made_from))["groups"]
+    groups = verified(args.groups, facts=made_from)
+    siblings = group_pairs(read_json(groups)["groups"], embedded.catalog.meta["item_id"].tolist())
     pattern_only = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
-    table, facts = mine_hard_negatives(embedded.catalog, groups, params=params.mine, pattern_only=pattern_only)
+    table, facts = mine_hard_negatives(embedded.catalog, siblings, params=params.mine, pattern_only=pattern_only)
     with with_manifest(args.out / "hard_negatives.parquet", facts=made_from) as file:
         write_parquet(file, table)
     write_json(args.out / "mining_stats.json", facts)

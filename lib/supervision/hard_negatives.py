@@ -6,7 +6,7 @@ attribute. It must score clearly below a true positive of the anchor (NV-Retriev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +28,17 @@ from lib.supervision.codes import (
     codes_of,
     different_known,
     equal_known,
-    group_pairs,
 )
 
 COLUMNS = ("anchor_id", "negative_id", "score", "positive_score", "rank", "differs_in", "suspect")
+READ = ("item_id", "product_id", "category2", *ATTRIBUTES)
 _SIBLINGS = 512
 """Pairs scored at once: their float64 rows stay in the processor's cache."""
 
 
 def mine_hard_negatives(
     catalog: Embeddings,
-    groups: Mapping[str, Sequence[str]],
+    siblings: tuple[IntArray, IntArray],
     *,
     params: Mine,
     pattern_only: Sequence[str],
@@ -60,8 +60,8 @@ def mine_hard_negatives(
     furthest above the positive first, `suspects` in all.
 
     Args:
-        catalog: the train split with baseline embeddings.
-        groups: kept groups, product_id -> item ids.
+        catalog: the train split with baseline embeddings; of its columns, `READ` are looked at.
+        siblings: rows of every pair of items of one kept group; see `group_pairs`.
         params: the section `mine`.
         pattern_only: categories that never make a category positive or negative.
 
@@ -83,7 +83,7 @@ def mine_hard_negatives(
         query_products=products[anchors],
         gallery_products=products,
     )["all"]
-    sibling = sibling_scores(images, *group_pairs(groups, meta["item_id"].tolist()))[anchors]
+    sibling = sibling_scores(images, *siblings)[anchors]
     chosen = _choose(
         top,
         anchors,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,8 @@ from tiny_shop import on_circle, random_shop
 
 from lib.embeddings import Embeddings
 from lib.params import Mine
-from lib.supervision.hard_negatives import choose_anchors, mine_hard_negatives
+from lib.supervision.codes import group_pairs
+from lib.supervision.hard_negatives import READ, choose_anchors, mine_hard_negatives
 
 PARAMS = Mine(
     max_anchors=100,
@@ -24,6 +28,15 @@ PARAMS = Mine(
 
 def tee(product: str = "", **attributes: str) -> dict[str, object]:
     return {"category2": "tees", **({"product_id": product} if product else {}), **attributes}
+
+
+def mine(
+    catalog: Embeddings, groups: Mapping[str, Sequence[str]], *, params: Mine, pattern_only: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """As the stage mines: of the metadata nothing but what it reads is there."""
+    siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
+    read = Embeddings(catalog.images, catalog.texts, catalog.meta[list(READ)])
+    return mine_hard_negatives(read, siblings, params=params, pattern_only=pattern_only)
 
 
 def negatives_of(table: pd.DataFrame, anchor: str) -> list[str]:
@@ -45,7 +58,7 @@ def test_hand_worked_anchor() -> None:
             tee(neckline="boat"),  # i6: hard
         ],
     )
-    table, facts = mine_hard_negatives(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=())
+    table, facts = mine(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=())
     assert negatives_of(table, "i0") == ["i4", "i6"]
     row = table[(table["anchor_id"] == "i0") & (table["negative_id"] == "i4")].iloc[0]
     assert row["score"] == pytest.approx(np.cos(np.deg2rad(30)), abs=1e-6)
@@ -58,14 +71,14 @@ def test_hand_worked_anchor() -> None:
 
 def test_without_siblings_an_alike_item_is_the_positive() -> None:
     rows = [tee(neckline="v", sleeve="long"), tee(neckline="v", sleeve="long"), tee(neckline="crew", sleeve="long")]
-    table, facts = mine_hard_negatives(on_circle([0, 5, 30], rows), {}, params=PARAMS, pattern_only=())
+    table, facts = mine(on_circle([0, 5, 30], rows), {}, params=PARAMS, pattern_only=())
     assert facts["anchors_with_alike_only"] == 2
     assert negatives_of(table, "i0") == ["i2"] and negatives_of(table, "i2") == []
 
 
 def test_nothing_known_to_differ_but_nearer_than_the_positive_is_a_suspect() -> None:
     shop = on_circle([0, 20, 5], [tee("a", neckline="v"), tee("a", neckline="v"), tee(neckline="v")])
-    table, _ = mine_hard_negatives(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=())
+    table, _ = mine(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=())
     assert table["suspect"].all() and "" in set(table["differs_in"])
     assert (table["anchor_id"] + table["negative_id"]).tolist()[0] == "i0i2"
 
@@ -73,19 +86,17 @@ def test_nothing_known_to_differ_but_nearer_than_the_positive_is_a_suspect() -> 
 def test_pattern_only_items_are_neither_anchor_nor_negative() -> None:
     rows = [tee("a", pattern="solid"), tee("a", pattern="solid"), {"category2": "graphic", "pattern": "print"}]
     shop = on_circle([0, 5, 40], rows)
-    table, facts = mine_hard_negatives(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=("graphic",))
+    table, facts = mine(shop, {"a": ["i0", "i1"]}, params=PARAMS, pattern_only=("graphic",))
     assert not len(table) and facts["eligible"] == 2
 
 
 def test_suspects_are_limited_and_one_per_anchor() -> None:
     shop, groups = random_embeddings(80)
     limited = PARAMS.model_copy(update={"suspects": 3})
-    table, facts = mine_hard_negatives(shop, groups, params=limited, pattern_only=("graphic",))
+    table, facts = mine(shop, groups, params=limited, pattern_only=("graphic",))
     suspects = table[table["suspect"]]
     assert facts["suspects"] == len(suspects) == 3 and suspects["anchor_id"].is_unique
-    none, _ = mine_hard_negatives(
-        shop, groups, params=PARAMS.model_copy(update={"suspects": 0}), pattern_only=("graphic",)
-    )
+    none, _ = mine(shop, groups, params=PARAMS.model_copy(update={"suspects": 0}), pattern_only=("graphic",))
     assert not none["suspect"].any()
 
 
@@ -102,7 +113,7 @@ def random_embeddings(n: int) -> tuple[Embeddings, dict[str, list[str]]]:
 
 def test_against_a_slow_reference() -> None:
     shop, groups = random_embeddings(90)
-    table, _ = mine_hard_negatives(shop, groups, params=PARAMS, pattern_only=("graphic",))
+    table, _ = mine(shop, groups, params=PARAMS, pattern_only=("graphic",))
     found = {(a, n): s for a, n, s in zip(table["anchor_id"], table["negative_id"], table["suspect"], strict=True)}
     expected = slow_negatives(shop, groups)
     assert {pair for pair, suspect in found.items() if not suspect} == expected
@@ -150,6 +161,6 @@ def test_max_anchors_prefers_rare_values_and_is_seeded() -> None:
 
 def test_empty_and_hopeless_catalogues() -> None:
     for rows in ([], [tee()]):
-        table, facts = mine_hard_negatives(on_circle([0.0] * len(rows), rows), {}, params=PARAMS, pattern_only=())
+        table, facts = mine(on_circle([0.0] * len(rows), rows), {}, params=PARAMS, pattern_only=())
         assert not len(table) and facts["anchors"] == 0
         assert facts["median_rank"] == "skipped: no negative"

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from whole_shop import DIM, make_shop, small_params, supervise
+from whole_shop import DIM, make_shop, mine, small_params, supervise
 
 from lib.artifacts import read_json, with_manifest, write_json, write_parquet
 from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.params import PAIR_KINDS, Params, pattern_only_under
 from lib.supervision.groups import build_groups
-from lib.supervision.hard_negatives import mine_hard_negatives
 from lib.training import objective
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
@@ -190,22 +189,20 @@ def test_a_fixed_temperature_stays_and_a_learned_one_moves(shop: EmbeddingSet) -
 def test_without_a_limit_hard_negatives_may_outscore_the_positive(shop: EmbeddingSet) -> None:
     """Without groups, so that an alike item of another product is the positive, or there is none."""
     sections = [small_params(mine__max_positive_ratio=ratio).mine for ratio in (0.95, None)]
-    limited, free = (
-        mine_hard_negatives(shop.catalog, {}, params=params, pattern_only=("graphic",))[0] for params in sections
-    )
+    limited, free = (mine(shop.catalog, {}, params=params, pattern_only=("graphic",))[0] for params in sections)
     limited, free = limited[~limited["suspect"]], free[~free["suspect"]]
     assert (limited["score"] <= 0.95 * limited["positive_score"] + 1e-8).all()
     assert (free["score"] > free["positive_score"]).any() and len(free) > len(limited)
     assert free["positive_score"].isna().any(), "anchors without any positive have hard negatives too"
     neckline_only = replace(shop.catalog, meta=shop.catalog.meta.assign(sleeve=None, material=None, pattern=None))
-    table, facts = mine_hard_negatives(neckline_only, {}, params=sections[1], pattern_only=())
+    table, facts = mine(neckline_only, {}, params=sections[1], pattern_only=())
     assert len(table) and table["positive_score"].isna().all() and "skipped" in facts["median_score_ratio"]
 
 
 def test_quotas_that_data_cannot_fill_are_printed_and_written(shop: EmbeddingSet, tmp_path: Path) -> None:
     few = small_params(pairs__n_pairs=20_000)
     groups = build_groups(shop.catalog.meta, params=few.groups)
-    mined, _ = mine_hard_negatives(shop.catalog, groups["groups"], params=few.mine, pattern_only=("graphic",))
+    mined, _ = mine(shop.catalog, groups["groups"], params=few.mine, pattern_only=("graphic",))
     save_embedding_set(tmp_path / "embedded", shop)
     with with_manifest(tmp_path / "groups.json", facts={"fingerprint": shop.fingerprint}) as file:
         write_json(file, groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.scoreboard import build_scoreboard
 from lib.evaluation.validation import quick_validation
-from lib.params import Params, parse_params, pattern_only_under
+from lib.params import Mine, Params, parse_params, pattern_only_under
+from lib.supervision.codes import group_pairs
 from lib.supervision.groups import build_groups
 from lib.supervision.hard_negatives import mine_hard_negatives
 from lib.supervision.pairs import build_pairs
@@ -120,11 +122,19 @@ def shuffled(embedded: EmbeddingSet, rng: np.random.Generator, *, sides: tuple[s
     return replace(embedded, **changed)
 
 
+def mine(
+    catalog: Embeddings, groups: Mapping[str, Sequence[str]], *, params: Mine, pattern_only: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Hard negatives of a catalogue with these groups, as the stage mines them."""
+    siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
+    return mine_hard_negatives(catalog, siblings, params=params, pattern_only=pattern_only)
+
+
 def supervise(embedded: EmbeddingSet, params: Params) -> pd.DataFrame:
     """Groups, hard negatives and pairs, as their stages make them."""
     policy = pattern_only_under(params.pairs.graphic_policy, params.data.pattern_only_categories)
     groups = build_groups(embedded.catalog.meta, params=params.groups)["groups"]
-    mined, _ = mine_hard_negatives(embedded.catalog, groups, params=params.mine, pattern_only=policy)
+    mined, _ = mine(embedded.catalog, groups, params=params.mine, pattern_only=policy)
     pairs, _ = build_pairs(embedded.catalog.meta, groups, mined, params=params.pairs, pattern_only=policy)
     return pairs
 
