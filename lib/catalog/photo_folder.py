@@ -38,6 +38,15 @@ class PhotoFolder:
         """Whether there is a folder, or an archive that stands for it."""
         return self.root.is_dir() or _archive_of(self.root) is not None
 
+    def holds(self, folder: str) -> bool:
+        """Whether there is a folder of this name, on the disk or in an archive."""
+        if (self.root / folder).is_dir():
+            return True
+        archive = self._archive(self.root / folder)
+        if archive is None and not self.root.is_dir() and (whole := self._archive(self.root)) is not None:
+            return any(name.startswith(f"{folder}/") for name in whole.names())
+        return archive is not None
+
     def size(self, name: str) -> int | None:
         """Bytes of a photo, None where it cannot be read."""
         try:

@@ -387,13 +387,21 @@ def test_where_the_files_may_lie(release, tmp_path):
     assert fingerprints(tmp_path / "folders") == fingerprints(tmp_path / "flat") == fingerprints(tmp_path / "named")
 
 
+def test_photos_as_they_were_downloaded(release, tmp_path):
+    process(release, tmp_path / "folder")
+    shutil.make_archive(str(release.raw / "img"), "zip", release.raw, "img")
+    shutil.rmtree(release.raw / "img")
+    process(release, tmp_path / "archive")
+    assert fingerprints(tmp_path / "folder") == fingerprints(tmp_path / "archive")
+
+
 def test_bad_configuration(release):
     raw = release.raw
     for changes, words in (
         ({"columns": {"color": "colour"}}, r"data\.columns\.color: the columns .* write columns: \{\}"),
         ({"columns": {"text": ["a"]}}, r"data\.columns\.text"),
         ({"metadata": "none.txt"}, r"none\.txt: no such file; data\.raw_dir and data\.metadata"),
-        ({"image_root": "Img"}, r"no folder MEN or WOMEN in it; data\.image_root"),
+        ({"image_root": "Img"}, r"no folder MEN or WOMEN in it, nor in Img\.zip; data\.image_root"),
     ):
         with pytest.raises(ConfigError, match=words):
             open_source(raw, section(**changes))

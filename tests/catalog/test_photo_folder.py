@@ -60,6 +60,7 @@ def test_every_form_has_the_same_photos_and_refusals(tmp_path: Path, form: str) 
         assert photos.size(name) == len(data)
         if data:
             assert photos.read(name) == data
+    assert photos.holds("red") and not photos.holds("blue") and not photos.holds("re")
     assert photos.read("red/../1.jpg") == FILES["1.jpg"]
     for name, reason in {
         "red/empty.jpg": "zero_bytes",

@@ -21,7 +21,7 @@ def own_table(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("table"))
     raw = workspace.folder / "data" / "raw" / "mine"
     photos = raw / "photos"
-    shutil.copytree(drawn / "images", photos)
+    shutil.unpack_archive(drawn / "images.zip", photos)
     with open(drawn / "catalogue.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     _damage(photos, rows)

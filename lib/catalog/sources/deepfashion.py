@@ -84,14 +84,13 @@ class DeepFashionSource:
         if path is None or not path.is_file():
             place = path or f"{raw}/{PARTITION} (nor in Eval or Anno)"
             raise ConfigError(f"{place}: no such file; data.raw_dir and data.metadata name it")
-        root = raw / data.image_root
-        if not (root / "MEN").is_dir() and not (root / "WOMEN").is_dir():
+        self._photos = PhotoFolder(raw / data.image_root)
+        if not self._photos.holds("MEN") and not self._photos.holds("WOMEN"):
             raise ConfigError(
-                f"{root}: no folder MEN or WOMEN in it; data.image_root names the one that holds them, "
-                "such as img or Img/img"
+                f"{self._photos.root}: no folder MEN or WOMEN in it, nor in {self._photos.root.name}.zip; "
+                "data.image_root names the one that holds them, such as img or Img/img"
             )
         self._path = path
-        self._photos = PhotoFolder(root)
         self._missing = frozenset(data.missing_values)
         lines, self.notes = read_list(path, COLUMNS)
         items, descriptions, self._colors = self._side_files(raw)
