@@ -40,6 +40,13 @@ def test_round_trip(tmp_path: Path, embedded: EmbeddingSet) -> None:
     assert len(loaded.queries.of_split("test")) == 2 and len(loaded.queries.of_split("validation")) == 0
 
 
+def test_only_some_columns_are_read(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    save_embedding_set(tmp_path, embedded)
+    whole, few = load_embedding_set(tmp_path), load_embedding_set(tmp_path, columns=("product_id", "item_id"))
+    assert list(few.catalog.meta.columns) == ["product_id", "item_id"] == list(few.queries.meta.columns)
+    pd.testing.assert_frame_equal(few.catalog.meta, whole.catalog.meta[["product_id", "item_id"]])
+
+
 def test_a_learnt_weight_travels_with_the_embeddings(tmp_path: Path, embedded: EmbeddingSet) -> None:
     save_embedding_set(tmp_path, replace(embedded, image_weight=0.25))
     assert load_embedding_set(tmp_path).image_weight == 0.25
