@@ -76,7 +76,7 @@ def test_every_large_file_is_pushed_and_nothing_else(shared: Shared) -> None:
     pushed = {str(path.relative_to(shared.remote)) for path in shared.remote.rglob("*") if path.is_file()}
     assert pushed == {object_name(digest) for digest in expected.values()}
     endings = {Path(name).suffix for name in expected} - {""}
-    assert {".jpg", ".parquet", ".npy", ".pt", ".safetensors", ".html"} <= endings
+    assert {".zip", ".parquet", ".npy", ".pt", ".safetensors", ".html"} <= endings
     tracked = {md5(shared.mine.folder / name) for name in git(shared.mine.folder, "ls-files").splitlines()}
     assert not tracked & set(expected.values()), "in git and in the remote"
     in_git = {name for name in git(shared.mine.folder, "ls-files").splitlines() if name.startswith("artifacts/")}
