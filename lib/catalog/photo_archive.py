@@ -11,6 +11,7 @@ from lib.catalog.images import MAX_FILE_BYTES, ImageError
 from lib.errors import DataError
 
 _ENCRYPTED = 1  # bit of a member's flags
+_NO_PHOTOS = "__MACOSX/"  # what a Mac says of each file, under its name
 
 
 class PhotoArchive:
@@ -27,6 +28,7 @@ class PhotoArchive:
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise DataError(f"{path}: no ZIP archive that can be read ({error}); pack the photos again") from None
         found = {info.filename: info for info in self._file.infolist() if not info.is_dir()}
+        found = {name: info for name, info in found.items() if not name.startswith(_NO_PHOTOS)}
         top = f"{path.stem}/"  # `zip -r images.zip images`
         if all(name.startswith(top) for name in found):
             found = {name.removeprefix(top): info for name, info in found.items()}

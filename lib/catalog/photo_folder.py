@@ -42,10 +42,8 @@ class PhotoFolder:
         """Whether there is a folder of this name, on the disk or in an archive."""
         if (self.root / folder).is_dir():
             return True
-        archive = self._archive(self.root / folder)
-        if archive is None and not self.root.is_dir() and (whole := self._archive(self.root)) is not None:
-            return any(name.startswith(f"{folder}/") for name in whole.names())
-        return archive is not None
+        found = self._in_archive(f"{folder}/*")
+        return found is not None and any(name.startswith(found[1][:-1]) for name in found[0].names())
 
     def size(self, name: str) -> int | None:
         """Bytes of a photo, None where it cannot be read."""

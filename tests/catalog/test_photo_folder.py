@@ -87,6 +87,14 @@ def test_a_file_is_taken_before_an_archive(tmp_path: Path) -> None:
         photos.read("5.jpg")
 
 
+def test_only_a_folder_that_holds_everything_is_left_out_of_the_names(tmp_path: Path) -> None:
+    files = {"images/1.jpg": b"one", "images/2.jpg": b"two"}
+    pack(tmp_path / "images.zip", files | {"3.jpg": b"three"})
+    assert sorted(PhotoFolder(tmp_path / "images").names()) == ["3.jpg", "images/1.jpg", "images/2.jpg"]
+    pack(tmp_path / "images.zip", files | {"__MACOSX/images/._1.jpg": b"written by a Mac"})
+    assert sorted(PhotoFolder(tmp_path / "images").names()) == ["1.jpg", "2.jpg"]
+
+
 def test_nothing_stands_for_a_folder(tmp_path: Path) -> None:
     photos = PhotoFolder(tmp_path / "images")
     assert not photos.is_there and list(photos.names()) == []
