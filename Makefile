@@ -50,8 +50,9 @@ browser:
 		&& { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 		|| echo "no chromium here: browser tests will be skipped"
 
+# two processes: most tests wait for commands that use one core
 test: setup-dev browser lint
-	python -m pytest -q $(PYTEST_ARGS)
+	python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: setup-dev browser
 	python -m pytest -q -m slow $(PYTEST_ARGS)
