@@ -116,8 +116,13 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
             column = frame[name].astype(object)
             frame[name] = column.where(column.notna(), None)
     del table
-    pa.default_memory_pool().release_unused()
+    release_memory()
     return frame
+
+
+def release_memory() -> None:
+    """Give the system back what was freed: the allocators keep tens of megabytes of a table or a long JSON."""
+    pa.default_memory_pool().release_unused()
 
 
 def parquet_columns(path: Path) -> list[str]:

@@ -94,6 +94,7 @@ def test_package_files_hold_a_docstring_only() -> None:
                 "os.environ.setdefault('GOMP_SPINCOUNT', '10000')",
                 "os.environ.setdefault('OPENBLAS_THREAD_TIMEOUT', '4')",
                 "os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')",
+                "os.environ.setdefault('ARROW_DEFAULT_MEMORY_POOL', 'system')",
             ]
         else:
             assert not rest, file

@@ -62,20 +62,26 @@ def group_pairs(groups: Mapping[str, Sequence[str]], item_ids: Sequence[str]) ->
     Raises:
         IntegrityError: a group names an item that the catalogue does not have.
     """
-    place = {item: row for row, item in enumerate(item_ids)}
-    left, right = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    triangles: dict[int, tuple[IntArray, IntArray]] = {}  # by size: there are far fewer sizes than groups
-    for product in sorted(groups):
-        missing = [item for item in groups[product] if item not in place]
-        if missing:
-            raise IntegrityError(
-                f"groups: product {product!r} names {missing[0]!r}, which is not in the catalogue; "
-                "re-run stage build_groups"
-            )
-        rows = np.sort(np.array([place[item] for item in groups[product]], dtype=np.int64))
-        if len(rows) not in triangles:
-            triangles[len(rows)] = np.triu_indices(len(rows), k=1)
-        first, second = triangles[len(rows)]
-        left.append(rows[first])
-        right.append(rows[second])
-    return np.concatenate(left), np.concatenate(right)
+    products = sorted(groups)
+    named = [item for product in products for item in groups[product]]
+    rows = pd.Index(np.array(item_ids, dtype=object)).get_indexer(pd.Index(np.array(named, dtype=object)))
+    sizes = np.array([len(groups[product]) for product in products], dtype=np.int64)
+    ends = np.cumsum(sizes)
+    if (rows < 0).any():
+        missing = int(np.argmax(rows < 0))
+        product = products[int(np.searchsorted(ends, missing, side="right"))]
+        raise IntegrityError(
+            f"groups: product {product!r} names {named[missing]!r}, which is not in the catalogue; "
+            "re-run stage build_groups"
+        )
+    members = rows[np.lexsort((rows, np.repeat(np.arange(len(products)), sizes)))].astype(np.int64)
+    n_pairs = sizes * (sizes - 1) // 2
+    pair_ends = np.cumsum(n_pairs)
+    left, right = np.empty((2, int(n_pairs.sum())), dtype=np.int64)
+    for size in np.unique(sizes).tolist():  # there are far fewer sizes than groups
+        first, second = np.triu_indices(size, k=1)
+        of_size = sizes == size
+        starts = (ends - sizes)[of_size][:, None]
+        places = (pair_ends - n_pairs)[of_size][:, None] + np.arange(len(first))
+        left[places], right[places] = members[starts + first], members[starts + second]
+    return left, right
