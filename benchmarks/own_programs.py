@@ -135,11 +135,13 @@ def mine(folder: Path, task: Answer) -> Answer:
     from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
     catalog = load_embedding_set(Path(task["data"]) / "embedded", columns=READ).catalog
-    params = load_params(ROOT / "params.yaml").mine.model_copy(update={"max_anchors": task["anchors"]})
+    params = load_params(ROOT / "params.yaml").mine.model_copy(
+        update={"max_anchors": task["anchors"], "within": task.get("within", "catalogue")}
+    )
     members = catalog.meta.groupby("product_id", sort=True)["item_id"]
     groups = {str(product): sorted(items) for product, items in members}
     siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
-    del groups
+    del groups, members
     found: list[int] = []
 
     def work() -> None:

@@ -127,32 +127,38 @@ def search(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
 
 
 def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
-    """Hard negative mining with everything that belongs to it, and the peer's without its encoding."""
-    work = f"mine hard negatives, {sizes.anchors:,} anchors × {sizes.items:,}"
+    """Hard negative mining with everything that belongs to it, and the peer's without its encoding.
+
+    Twice beside the same peer and limit, the product of all anchors with all items: with ranks among the whole
+    catalogue, and with those within a category, where an anchor is multiplied with the items of its category only.
+    """
+    asked = f"{sizes.anchors:,} anchors × {sizes.items:,}"
+    works = {f"mine hard negatives, {asked}": "catalogue", f"mine within categories, {asked}": "category"}
     task = {"data": str(rows), "anchors": sizes.anchors, "depth": 100, "per_anchor": 8, "repeats": sizes.repeats}
     package = "sentence-transformers"
-    contenders = {
-        OURS: Contender("mine", task),
+    theirs = {
         peers.name(package): Contender("sentence_transformers", {**task, "faiss": False}, package),
         peers.name(package, "with faiss"): Contender("sentence_transformers", {**task, "faiss": True}, package),
     }
-    ran = in_turns(contenders, peers, rounds=sizes.rounds)
+    ours = {work: Contender("mine", {**task, "within": within}) for work, within in works.items()}
+    ran = in_turns({**ours, **theirs}, peers, rounds=sizes.rounds)
     products = 2.0 * sizes.anchors * sizes.items * DIM / 1e9
-    figures = [limit_of("mining", work, ran[OURS], products)]
-    for name in contenders:
-        ours = name == OURS
-        figures.append(
-            of_products(
-                "mining",
-                work,
-                name,
-                ran[name],
-                products,
-                least_of_limit=0.8 if ours else None,
-                least_gain=3.0 if name == peers.name(package) else None,  # faiss is too near the limit for that
-                note="" if ours else "without encoding; knows no attributes",
+    figures = []
+    for work in works:
+        figures.append(limit_of("mining", work, ran[work], products))
+        figures.append(of_products("mining", work, OURS, ran[work], products, least_of_limit=0.8))
+        for name in theirs:
+            figures.append(
+                of_products(
+                    "mining",
+                    work,
+                    name,
+                    ran[name],
+                    products,
+                    least_gain=3.0 if name == peers.name(package) else None,  # faiss is too near the limit for that
+                    note="without encoding; knows no attributes",
+                )
             )
-        )
     return figures
 
 

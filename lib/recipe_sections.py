@@ -24,6 +24,7 @@ class Mine(Section):
 
     max_anchors: Positive
     depth: Positive
+    within: Literal["catalogue", "category"]
     per_anchor: Positive
     max_positive_ratio: Annotated[float, Field(gt=0, le=1)] | None
     attributes: tuple[Attribute, ...]

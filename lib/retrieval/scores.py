@@ -6,7 +6,9 @@ is better.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,38 @@ ScoreArray = npt.NDArray[np.float64]
 DECIMALS = 9
 CHUNK_ITEMS = 32_768
 """Gallery rows looked at in one step: bounds memory, of a gallery that is a memory map and of what is computed."""
+COPIED_ITEMS = 8192
+"""The same of rows that do not stand together: 16 MB of 512 dimensions, twice."""
 SHORT = 1e-30
 """Squared length below which a sum in float32 may have lost what it adds up."""
 _PAIR_CELLS = 1 << 16  # numbers per exact re-scoring step: stays in a core's second-level cache
 _THREAD_PAIRS = 1 << 12  # below this a thread costs more than it saves
+
+
+@dataclass(frozen=True)
+class GalleryRows:
+    """Items of a gallery that a search looks at: all, or those of the ascending `rows`, copied a few at a time."""
+
+    gallery: FloatArray
+    rows: IntArray | None = None
+
+    @property
+    def step(self) -> int:
+        """Items of a chunk."""
+        return CHUNK_ITEMS if self.rows is None else min(CHUNK_ITEMS, COPIED_ITEMS)
+
+    def __len__(self) -> int:
+        return len(self.gallery if self.rows is None else self.rows)
+
+    def chunks(self) -> Iterator[FloatArray]:
+        """Their embeddings, (up to `step`, dim) float32 at a time."""
+        for start in range(0, len(self), self.step):
+            here = slice(start, start + self.step)
+            yield np.asarray(self.gallery[here if self.rows is None else self.rows[here]], dtype=np.float32)
+
+    def numbers(self, places: IntArray) -> IntArray:
+        """Gallery rows of places among these items; -1 stays -1."""
+        return places if self.rows is None else np.append(self.rows, -1)[places]
 
 
 def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> ScoreArray:
@@ -69,32 +99,38 @@ def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> Sco
     return scores
 
 
-def error_bounds(queries: FloatArray, gallery: FloatArray) -> ScoreArray:
+def error_bounds(queries: FloatArray, items: GalleryRows) -> ScoreArray:
     """(n_queries,) bound on |float32 score - exact score|, for any order of summation.
 
     Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5: n·u / (1 - n·u) · |x|·|y|.
     """
-    largest = 0.0
-    for start in range(0, len(gallery), CHUNK_ITEMS):
-        norms = _finite_norms(gallery[start : start + CHUNK_ITEMS], name="gallery", first=start)
-        largest = max(largest, float(norms.max()))
+    largest, first = 0.0, 0
+    for chunk in items.chunks():
+        numbers = items.numbers(np.arange(first, first + len(chunk)))
+        largest = max(largest, float(_finite_norms(chunk, name="gallery", numbers=numbers).max()))
+        first += len(chunk)
     return error_bounds_up_to(queries, largest)
 
 
 def error_bounds_up_to(queries: FloatArray, largest: float) -> ScoreArray:
     """`error_bounds` for gallery rows that are known to be no longer than `largest`."""
     relative = (queries.shape[1] + 1) * 2.0**-24
-    bounds: ScoreArray = largest * relative / (1.0 - relative) * _finite_norms(queries, name="queries", first=0)
+    bounds: ScoreArray = (
+        largest
+        * relative
+        / (1.0 - relative)
+        * _finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
+    )
     return bounds
 
 
-def _finite_norms(rows: FloatArray, *, name: str, first: int) -> ScoreArray:
+def _finite_norms(rows: FloatArray, *, name: str, numbers: IntArray) -> ScoreArray:
     """Lengths of rows, or a little more: sums in float32 take a quarter of the time."""
     squares: ScoreArray = np.einsum("ij,ij->i", rows, rows).astype(np.float64)
     squares *= 1.0 + (rows.shape[1] + 1) * 2.0**-22
     if not (np.isfinite(squares) & (squares > SHORT)).all():  # or too long, or too short, for a float32
         squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     if not np.isfinite(squares).all():
-        row = first + int(np.flatnonzero(~np.isfinite(squares))[0])
+        row = int(numbers[np.flatnonzero(~np.isfinite(squares))[0]])
         raise IntegrityError(f"{name}: row {row} holds NaN or infinity; embed it again")
     return np.sqrt(squares)

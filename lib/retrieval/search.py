@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lib.artifacts import FloatArray
 from lib.errors import ConfigError
 from lib.retrieval.candidates import Candidates, Excluded, group_size
-from lib.retrieval.scores import CHUNK_ITEMS, DECIMALS, IntArray, ScoreArray, error_bounds, pair_scores
+from lib.retrieval.scores import DECIMALS, GalleryRows, IntArray, ScoreArray, error_bounds, pair_scores
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -48,6 +48,7 @@ def exact_top_k(
     query_products: IntArray | None = None,
     gallery_products: IntArray | None = None,
     masks: Mapping[str, BoolArray] | None = None,
+    among: IntArray | None = None,
 ) -> dict[str, TopK]:
     """Find the k highest-scoring gallery items of every query, for several restrictions at once.
 
@@ -60,6 +61,7 @@ def exact_top_k(
         gallery_products: (n_items,) product codes of the same coding; required with `query_products`.
         masks: name -> (n_items,) True where an item may be returned; all share one matrix product.
             None means `{"all": every item}`.
+        among: ascending gallery rows; no others are looked at, which takes their share of the time. None: all.
 
     Returns:
         Name of mask -> `TopK`. Ties go to the smaller row; a query with fewer than k allowed items is
@@ -74,28 +76,32 @@ def exact_top_k(
     array([[0, 2]])
     """
     masks = {"all": np.ones(len(gallery), dtype=np.bool_)} if masks is None else masks
-    _check_shapes(queries, gallery, k, query_products, gallery_products, masks)
+    _check_shapes(queries, gallery, k, query_products, gallery_products, masks, among)
+    if among is not None:
+        masks = {name: mask[among] for name, mask in masks.items()}
+        gallery_products = None if gallery_products is None else gallery_products[among]
+    items = GalleryRows(gallery, among)
     width = k + MARGIN
     unique, alias = _without_repeats(masks)
     found = {name: Candidates.none(len(queries), width) for name in unique}
     excluded = Excluded.of(query_products, gallery_products)
-    bounds = error_bounds(queries, gallery)
+    bounds = error_bounds(queries, items)
     buffers = _Buffers()
-    chunks = range(0, len(gallery), CHUNK_ITEMS)
-    for start in tqdm(chunks, desc="exact search", mininterval=1, delay=2):
-        _search_chunk(queries, gallery, start, excluded=excluded, masks=unique, found=found, buffers=buffers)
+    starts = range(0, len(items), items.step)
+    for start, chunk in zip(tqdm(starts, desc="exact search", mininterval=1, delay=2), items.chunks(), strict=True):
+        _search_chunk(queries, chunk, start, excluded=excluded, masks=unique, found=found, buffers=buffers)
     results = {}
     for name, candidates in found.items():
         allowed = masks[name]
-        top = decide(queries, gallery, candidates.possible(k, bounds), k=k)
+        top = decide(queries, gallery, items.numbers(candidates.possible(k, bounds)), k=k)
         others = candidates.scores[:, -1]  # no item that is not a candidate has a higher float32 score
         unproven = (others > -np.inf) & (top.scores[:, -1] <= others + bounds + 10.0**-DECIMALS)
         for query in np.flatnonzero(unproven).tolist():
             limit = top.scores[query, -1] - bounds[query] - 10.0**-DECIMALS
-            rows = _possible_winners(gallery, queries[query], limit, allowed)
+            rows = _possible_winners(items, queries[query], limit, allowed)
             if excluded is not None:
                 rows = np.setdiff1d(rows, excluded.of_query(query), assume_unique=True)
-            best = decide(queries[query : query + 1], gallery, rows[None, :], k=k)
+            best = decide(queries[query : query + 1], gallery, items.numbers(rows[None, :]), k=k)
             top.rows[query], top.scores[query] = best.rows[0], best.scores[0]
         results[name] = top
     return {name: results[alias[name]] for name in masks}
@@ -120,7 +126,7 @@ class _Buffers:
 
 def _search_chunk(
     queries: FloatArray,
-    gallery: FloatArray,
+    chunk: FloatArray,
     start: int,
     *,
     excluded: Excluded | None,
@@ -128,13 +134,12 @@ def _search_chunk(
     found: dict[str, Candidates],
     buffers: _Buffers,
 ) -> None:
-    """Offer every item of one gallery chunk to the candidates of every query."""
-    items = range(start, min(start + CHUNK_ITEMS, len(gallery)))
+    """Offer every item of one gallery chunk, the items from `start` on, to the candidates of every query."""
+    items = range(start, start + len(chunk))
     width = next(iter(found.values())).rows.shape[1]
     group = group_size(len(items), width)
     n_groups = -(-len(items) // group)
     cells = n_groups * group
-    chunk = np.asarray(gallery[items.start : items.stop], dtype=np.float32)
     blocked: dict[str, torch.Tensor | None] = {}
     for name, mask in masks.items():
         allowed_here = mask[items.start : items.stop]
@@ -175,15 +180,14 @@ def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) 
     return TopK(rows, scores)
 
 
-def _possible_winners(gallery: FloatArray, query: FloatArray, limit: float, allowed: BoolArray) -> IntArray:
-    """Every allowed row whose float32 score reaches `limit`: all that could be among the k best.
+def _possible_winners(items: GalleryRows, query: FloatArray, limit: float, allowed: BoolArray) -> IntArray:
+    """Every allowed item whose float32 score reaches `limit`: all that could be among the k best.
 
     Reached when the margin was too small, for example with many copies of one image.
     """
     parts = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(gallery), CHUNK_ITEMS):
-        scores = gallery[start : start + CHUNK_ITEMS] @ query
-        parts.append(start + np.flatnonzero((scores >= limit) & allowed[start : start + CHUNK_ITEMS]))
+    for start, chunk in zip(range(0, len(items), items.step), items.chunks(), strict=True):
+        parts.append(start + np.flatnonzero((chunk @ query >= limit) & allowed[start : start + len(chunk)]))
     return np.concatenate(parts)
 
 
@@ -201,6 +205,7 @@ def _check_shapes(
     query_products: IntArray | None,
     gallery_products: IntArray | None,
     masks: Mapping[str, BoolArray],
+    among: IntArray | None,
 ) -> None:
     if k < 1:
         raise ConfigError(f"k: expected at least 1, got {k}")
@@ -215,3 +220,6 @@ def _check_shapes(
     for name, mask in masks.items():
         if mask.shape != (len(gallery),) or mask.dtype != np.bool_:
             raise ConfigError(f"mask '{name}': expected {len(gallery)} booleans, got {mask.shape}")
+    edges = np.concatenate([[-1], [] if among is None else among, [len(gallery)]])
+    if not (np.diff(edges) > 0).all():
+        raise ConfigError(f"among: expected ascending rows of {len(gallery)}, each once")

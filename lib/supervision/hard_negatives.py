@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.artifacts import FloatArray
+from lib.artifacts import FloatArray, release_memory
 from lib.embeddings import Embeddings
 from lib.params import ATTRIBUTES, Mine
 from lib.retrieval.scores import ScoreArray
@@ -51,13 +51,14 @@ def mine_hard_negatives(
     share category and two attribute values and differ in nothing mined (a positive further away scores less
     than every candidate, so none could be accepted).
 
-    A candidate is one of the `depth` nearest items of other products with the anchor's category. It is
-    accepted when it is known to differ in at least one of `attributes` (unknown is not different) and scores
-    at most `max_positive_ratio` times the positive score (None: whatever it scores, with or without a positive);
-    the best `per_anchor` are kept, ties to the smaller row. Suspected false negatives are listed for review and
-    never trained on: candidates that are known to differ but score above that bound (is the label right?), and
-    those that differ in nothing known and outscore the positive (is it the same product?). One per anchor, those
-    furthest above the positive first, `suspects` in all.
+    A candidate has the anchor's category and is one of the `depth` nearest items of other products: of the whole
+    catalogue, or with `within: category` of the anchor's category, and nothing else is searched then. It is accepted
+    when it is known to differ in at least one of `attributes` (unknown is not different) and scores at most
+    `max_positive_ratio` times the positive score (None: whatever it scores, with or without a positive); the best
+    `per_anchor` are kept, ties to the smaller row. Suspected false negatives are listed for review and never trained
+    on: candidates that are known to differ but score above that bound (is the label right?), and those that differ
+    in nothing known and outscore the positive (is it the same product?). One per anchor, those furthest above the
+    positive first, `suspects` in all.
 
     Args:
         catalog: the train split with baseline embeddings; of its columns, `READ` are looked at.
@@ -67,7 +68,7 @@ def mine_hard_negatives(
 
     Returns:
         A table with `COLUMNS` (accepted rows by anchor and rank, then suspects; rank counts from 1 among the
-        items of other products) and statistics. No eligible anchor gives an empty table.
+        items of other products that were searched) and statistics. No eligible anchor gives an empty table.
     """
     meta = catalog.meta
     category = category_codes(meta, pattern_only)
@@ -76,13 +77,9 @@ def mine_hard_negatives(
     anchors = choose_anchors(mined, np.flatnonzero(eligible), params=params)
     images = np.asarray(catalog.images)
     products = codes_of(meta["product_id"])
-    top = exact_top_k(
-        images[anchors],
-        images,
-        k=max(min(params.depth, len(meta)), 1),
-        query_products=products[anchors],
-        gallery_products=products,
-    )["all"]
+    release_memory()  # of reading the groups
+    parts = category if params.within == "category" else np.zeros_like(category)
+    top = _nearest(images, anchors, products, parts=parts, k=max(min(params.depth, len(meta)), 1))
     sibling = sibling_scores(images, *siblings)[anchors]
     chosen = _choose(
         top,
@@ -103,6 +100,32 @@ def mine_hard_negatives(
     return table, _statistics(
         table, chosen, n_items=len(meta), n_eligible=int(eligible.sum()), sibling=sibling, params=params
     )
+
+
+def _nearest(images: FloatArray, anchors: IntArray, products: IntArray, *, parts: IntArray, k: int) -> TopK:
+    """The k nearest items of other products, of every anchor among the items of its part; -1 where there are fewer.
+
+    Args:
+        images: (n_items, dim).
+        anchors: (n_anchors,) rows.
+        products: (n_items,) codes.
+        parts: (n_items,) codes; anchors have one.
+        k: at least 1.
+    """
+    top = TopK(np.full((len(anchors), k), -1, dtype=np.int64), np.full((len(anchors), k), -np.inf))
+    for part in np.unique(parts[anchors]).tolist():
+        asked = np.flatnonzero(parts[anchors] == part)
+        members = np.flatnonzero(parts == part)
+        found = exact_top_k(
+            images[anchors[asked]],
+            images,
+            k=k,
+            query_products=products[anchors[asked]],
+            gallery_products=products,
+            among=None if len(members) == len(images) else members,
+        )["all"]
+        top.rows[asked], top.scores[asked] = found.rows, found.scores
+    return top
 
 
 def choose_anchors(codes: IntArray, eligible: IntArray, *, params: Mine) -> IntArray:

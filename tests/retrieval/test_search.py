@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lib.errors import ConfigError, IntegrityError
 from lib.retrieval import scores, search
-from lib.retrieval.scores import error_bounds, pair_scores
+from lib.retrieval.scores import GalleryRows, error_bounds, pair_scores
 from lib.retrieval.search import exact_top_k
 
 
@@ -83,11 +83,20 @@ def test_equals_the_naive_definition(seed: int, n_items: int, dim: int, k: int, 
     queries = np.concatenate([unit_rows(rng, 3, dim), prototypes[:2]])
     query_products, gallery_products = rng.integers(0, 5, len(queries)), rng.integers(0, 5, n_items)
     masks = {"all": np.ones(n_items, bool), "some": rng.random(n_items) < 0.4, "same": np.ones(n_items, bool)}
+    among = np.flatnonzero(rng.random(n_items) < 0.6) if seed % 2 else None
     found = exact_top_k(
-        queries, gallery, k=k, query_products=query_products, gallery_products=gallery_products, masks=masks
+        queries,
+        gallery,
+        k=k,
+        query_products=query_products,
+        gallery_products=gallery_products,
+        masks=masks,
+        among=among,
     )
     assert list(found) == list(masks)
     for name, mask in masks.items():
+        if among is not None:
+            mask = mask & np.isin(np.arange(n_items), among)
         rows, scores = naive(
             queries, gallery, k=k, query_products=query_products, gallery_products=gallery_products, mask=mask
         )
@@ -100,15 +109,17 @@ def unproven(*_: object) -> None:
     raise AssertionError("a result was not proven by its candidates")
 
 
-def test_chunks_and_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("some", [False, True])
+def test_chunks_and_blocks_do_not_show(some: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     gallery, queries = unit_rows(rng, 700, 8), unit_rows(rng, 40, 8)
     products = rng.integers(0, 50, 700), rng.integers(0, 50, 40)
     masks = {"all": np.ones(700, dtype=np.bool_), "half": rng.random(700) < 0.5}
     arguments = {"k": 7, "gallery_products": products[0], "query_products": products[1], "masks": masks}
+    arguments["among"] = np.flatnonzero(rng.random(700) < 0.7) if some else None
     whole = exact_top_k(queries, gallery, **arguments)
-    for module in (scores, search):
-        monkeypatch.setattr(module, "CHUNK_ITEMS", 64)
+    monkeypatch.setattr(scores, "CHUNK_ITEMS", 64)
+    monkeypatch.setattr(scores, "COPIED_ITEMS", 40)
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
     monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
     monkeypatch.setattr(search, "_possible_winners", unproven)
@@ -198,6 +209,12 @@ def test_bad_input_is_named() -> None:
     broken[3, 1] = np.nan
     with pytest.raises(IntegrityError, match="gallery: row 3"):
         exact_top_k(gallery, broken, k=1)
+    with pytest.raises(IntegrityError, match="gallery: row 3"):
+        exact_top_k(gallery, broken, k=1, among=np.array([1, 3]))
+    assert exact_top_k(gallery, broken, k=1, among=np.array([1, 2]))["all"].rows.min() >= 1
+    for among in ([1, len(gallery)], [2, 1], [1, 1], [-1, 2]):
+        with pytest.raises(ConfigError, match=f"among: expected ascending rows of {len(gallery)}"):
+            exact_top_k(gallery, gallery, k=1, among=np.array(among))
 
 
 def test_very_short_rows_keep_a_bound() -> None:
@@ -205,4 +222,4 @@ def test_very_short_rows_keep_a_bound() -> None:
     gallery, queries = np.full((3, 8), 1e-24, dtype=np.float32), np.full((2, 8), 1e24, dtype=np.float32)
     exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
     assert np.allclose(exact, 8.0) and (gallery[0] ** 2).sum() == 0
-    assert (error_bounds(queries, gallery) >= 8.0 * 8 * 2.0**-24).all()
+    assert (error_bounds(queries, GalleryRows(gallery)) >= 8.0 * 8 * 2.0**-24).all()

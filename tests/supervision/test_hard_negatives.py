@@ -18,6 +18,7 @@ from lib.supervision.hard_negatives import READ, choose_anchors, mine_hard_negat
 PARAMS = Mine(
     max_anchors=100,
     depth=50,
+    within="catalogue",
     per_anchor=2,
     max_positive_ratio=0.95,
     attributes=("material", "neckline", "pattern"),
@@ -111,16 +112,35 @@ def random_embeddings(n: int) -> tuple[Embeddings, dict[str, list[str]]]:
     return Embeddings(points, points, meta), groups
 
 
-def test_against_a_slow_reference() -> None:
+@pytest.mark.parametrize("within", ["catalogue", "category"])
+def test_against_a_slow_reference(within: str) -> None:
     shop, groups = random_embeddings(90)
-    table, _ = mine(shop, groups, params=PARAMS, pattern_only=("graphic",))
+    params = PARAMS.model_copy(update={"within": within, "depth": 50 if within == "catalogue" else 12})
+    table, _ = mine(shop, groups, params=params, pattern_only=("graphic",))
     found = {(a, n): s for a, n, s in zip(table["anchor_id"], table["negative_id"], table["suspect"], strict=True)}
-    expected = slow_negatives(shop, groups)
+    expected = slow_negatives(shop, groups, params)
     assert {pair for pair, suspect in found.items() if not suspect} == expected
     assert len(expected) > 30
 
 
-def slow_negatives(shop: Embeddings, groups: dict[str, list[str]]) -> set[tuple[str, str]]:
+def test_ranks_count_the_catalogue_or_the_category() -> None:
+    rows = [tee("a", neckline="v"), tee("a", neckline="v"), {"category2": "dresses"}, tee(neckline="crew")]
+    shop = on_circle([0, 5, 20, 30], rows)
+    ranks = {}
+    for within in ("catalogue", "category"):
+        for depth in (1, 2):
+            params = PARAMS.model_copy(update={"within": within, "depth": depth})
+            table, _ = mine(shop, {"a": ["i0", "i1"]}, params=params, pattern_only=())
+            ranks[within, depth] = table.loc[table["anchor_id"] == "i0", "rank"].tolist()
+    assert ranks == {
+        ("catalogue", 1): [],
+        ("catalogue", 2): [2],
+        ("category", 1): [1],
+        ("category", 2): [1],
+    }
+
+
+def slow_negatives(shop: Embeddings, groups: dict[str, list[str]], params: Mine) -> set[tuple[str, str]]:
     rows = shop.meta.to_dict("records")
     scores = shop.images.astype(np.float64) @ shop.images.astype(np.float64).T
     siblings = {item: [other for other in items if other != item] for items in groups.values() for item in items}
@@ -130,7 +150,9 @@ def slow_negatives(shop: Embeddings, groups: dict[str, list[str]]) -> set[tuple[
         if a["category2"] in (None, "graphic") or all(a[name] is None for name in PARAMS.attributes):
             continue
         others = [j for j, b in enumerate(rows) if b["product_id"] != a["product_id"]]
-        nearest = sorted(others, key=lambda j: -scores[i, j])[: PARAMS.depth]
+        if params.within == "category":
+            others = [j for j in others if rows[j]["category2"] == a["category2"]]
+        nearest = sorted(others, key=lambda j: -scores[i, j])[: params.depth]
 
         def differs(b: dict[str, object], a: dict[str, object] = a) -> bool:
             return any(a[n] and b[n] and a[n] != b[n] for n in PARAMS.attributes)
