@@ -138,6 +138,11 @@ def test_large_enough_for_groups_and_nearly_collapsed() -> None:
     top = exact_top_k(gallery[:4], gallery, k=10)["all"]
     np.testing.assert_array_equal(top.rows, expected[0])
     np.testing.assert_array_equal(top.scores, expected[1])
+    odd = np.arange(900) % 2 == 1
+    expected = naive(gallery[:4], gallery, k=10, mask=odd)
+    top = exact_top_k(gallery[:4], gallery, k=10, among=np.flatnonzero(odd))["all"]
+    np.testing.assert_array_equal(top.rows, expected[0])
+    np.testing.assert_array_equal(top.scores, expected[1])
     spread = unit_rows(rng, 3000, 16)
     np.testing.assert_array_equal(
         exact_top_k(spread[:5], spread, k=10)["all"].rows, naive(spread[:5], spread, k=10)[0]
