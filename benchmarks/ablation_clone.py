@@ -23,7 +23,8 @@ from lib.params import Params
 
 _CODE = ("lib/", "stages/", "dvc.yaml")
 _RESULTS = ("artifacts/", "dvc.lock")
-_TARGET = "scoreboard"
+SCOREBOARD = "scoreboard"
+"""The stage that a variant is run up to."""
 _FOREIGN = ("DVC_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
@@ -76,15 +77,15 @@ class Clone:
         self._dvc("repro", log="full")
         self._commit("results of the full recipe")
 
-    def run(self, name: str, options: Sequence[str]) -> None:
-        """`dvc exp run` with `-S` options, up to the scoreboard; the copy then holds the results until the next call.
+    def run(self, name: str, options: Sequence[str], *, target: str = SCOREBOARD) -> None:
+        """`dvc exp run` with `-S` options, up to a stage; the copy then holds the results until the next call.
 
         Raises:
             StepFailed: the experiment failed.
         """
         self.restore()
         self._dvc("exp", "remove", name, check=False)
-        self._dvc("exp", "run", "-n", name, *options, _TARGET, log=name)
+        self._dvc("exp", "run", "-n", name, *options, target, log=name)
 
     def restore(self) -> None:
         """Back to the full recipe and its results."""

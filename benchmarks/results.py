@@ -17,8 +17,11 @@ INTRODUCTION = (
 )
 
 
-def write_section(title: str, body: str, *, path: Path = RESULTS) -> None:
-    """Put `body` under `## title`, in the place of an earlier section of that title or at the end."""
+def write_section(title: str, body: str, *, path: Path = RESULTS, introduction: str = INTRODUCTION) -> None:
+    """Put `body` under `## title`, in the place of an earlier section of that title or at the end.
+
+    Whatever stands above the first section becomes `introduction`.
+    """
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]
     section = f"## {title}\n\n{body.strip()}\n"
@@ -27,7 +30,7 @@ def write_section(title: str, body: str, *, path: Path = RESULTS) -> None:
         sections[titles.index(f"## {title}")] = section
     else:
         sections.append(section)
-    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [INTRODUCTION, *sections]), encoding="utf-8")
+    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in [introduction, *sections]), encoding="utf-8")
 
 
 def sgemm_gflops(size: int = 2048, repeats: int = 5) -> float:

@@ -9,6 +9,7 @@ for another catalogue.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.ablation import only_one, raw_data
-from benchmarks.ablation_clone import Clone
+from benchmarks.ablation_clone import SCOREBOARD, Clone
 from benchmarks.results import ROOT, write_section
 from lib.artifacts import read_json, write_json
 from lib.errors import PipelineError
@@ -66,41 +67,60 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def runs_of(seeds: list[int], file: Path, data: Path | None) -> dict[int, Run]:
+def runs_of(seeds: Sequence[int], file: Path, data: Path | None) -> dict[int, Run]:
     """What each seed came to; what was finished earlier for this code and recipe is read."""
+    named = experiments({str(seed): dict.fromkeys(SEED_KEYS, seed) for seed in seeds}, file, data)
+    return {int(name): load_run(kept) for name, kept in named.items()}
+
+
+def experiments(
+    overrides: Mapping[str, Mapping[str, Any]], file: Path, data: Path | None, *, models: Sequence[str] = MODELS
+) -> dict[str, Path]:
+    """Run a recipe under overrides, in the private copy under `.cache/seeds/`; what was finished earlier stays.
+
+    Args:
+        overrides: name -> dotted key -> value.
+        file: the recipe.
+        data: folder of the raw catalogue; None: `data.raw_dir` here.
+        models: whose evaluation is wanted; with both, the scoreboard too.
+
+    Returns:
+        name -> the folder that `keep_run` filled.
+    """
     params = load_params(file)
     raw = raw_data(params, data)
     home = ROOT / ".cache" / "seeds" / file.stem
+    kept = {name: home / "results" / name for name in overrides}
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         recipe = file.read_text(encoding="utf-8")
         clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw, image_cache=params.data.image_cache)
-        key = clone.key(params)
-        runs: dict[int, Run] = {}
-        for seed in dict.fromkeys(seeds):
-            kept = home / "results" / str(seed)
-            note = kept / "key.json"
+        recipe_key = clone.key(params)
+        for name, changed in overrides.items():
+            key = f"{recipe_key} {json.dumps(changed, sort_keys=True)}"
+            note = kept[name] / "key.json"
             if not note.is_file() or read_json(note)["key"] != key:
-                print(f"seed {seed} …", file=sys.stderr, flush=True)
-                options = [word for name in SEED_KEYS for word in ("-S", f"{name}={seed}")]
-                clone.run(f"seed-{seed}", options)
-                keep_run(clone.folder / "artifacts", kept, key=key)
-            runs[seed] = load_run(kept)
+                print(f"{file.stem}: {name} …", file=sys.stderr, flush=True)
+                options = [word for dotted, value in changed.items() for word in ("-S", f"{dotted}={value}")]
+                target = SCOREBOARD if set(models) == set(MODELS) else f"evaluate@{models[0]}"
+                clone.run(f"run-{name}", options, target=target)
+                keep_run(clone.folder / "artifacts", kept[name], key=key, models=models)
         clone.restore()
-    return runs
+    return kept
 
 
-def keep_run(artifacts: Path, kept: Path, *, key: str) -> None:
-    """Copy scoreboard and evaluations of a run; the note comes last, so that half a copy has none."""
+def keep_run(artifacts: Path, kept: Path, *, key: str, models: Sequence[str] = MODELS) -> None:
+    """Copy evaluations and scoreboard of a run; the note comes last, so that half a copy has none."""
     shutil.rmtree(kept, ignore_errors=True)
-    for model in MODELS:
+    for model in models:
         shutil.copytree(artifacts / "evaluation" / model, kept / model, ignore=shutil.ignore_patterns("*.html"))
-    shutil.copyfile(artifacts / "scoreboard" / "scoreboard.json", kept / "scoreboard.json")
+    if set(models) == set(MODELS):
+        shutil.copyfile(artifacts / "scoreboard" / "scoreboard.json", kept / "scoreboard.json")
     write_json(kept / "key.json", {"key": key})
 
 
 def load_run(kept: Path) -> Run:
-    """What `keep_run` kept."""
+    """What `keep_run` kept of both models."""
     before, after = (load_evaluation(kept / model) for model in MODELS)
     return Run(read_json(kept / "scoreboard.json")[SPLIT], before, after)
 

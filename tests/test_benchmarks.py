@@ -10,16 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.ablation_variants import apply_overrides
 from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
+from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, backbones, probes
+from benchmarks.photographs import main as photographs
 from benchmarks.results import INTRODUCTION, ROOT, write_section
-from benchmarks.seeds import ALL, SEED_KEYS, main, markdown
+from benchmarks.seeds import ALL, SEED_KEYS, Run, main, markdown
 from benchmarks.server import attack, load_line
 from benchmarks.two_tower import markdown as two_tower_table
 from benchmarks.two_tower import tables_of
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
-from lib.params import load_params
+from lib.evaluation.evaluation import Evaluation
+from lib.params import load_params, parse_params
 
 
 def test_a_section_takes_the_place_of_its_predecessor(tmp_path: Path) -> None:
@@ -111,6 +115,48 @@ def test_the_promises_of_the_indexes_are_checked_for_both_kinds_of_query() -> No
 def test_seeds_name_wrong_arguments_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", "x"]) == 2
     assert "the sample draws its own catalogue" in capsys.readouterr().err
+
+
+def evaluation(*, accuracy: float, value: float, n: int = 80) -> Evaluation:
+    """Nothing but what the tables of the photographs read."""
+    probe = {"accuracy": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1, "n": n, "chance": 0.3}
+    rare = {**probe, "n": 4}
+    rows = {"image_to_image": {"neckline@10": {"value": value}, "material@10": {"value": 0.0}}}
+    probed = {"neckline": probe, "material": rare}
+    metrics = {"probe": {"test": probed, "validation": probed}, "test": rows, "validation": rows}
+    return Evaluation(metrics, {}, {}, pd.DataFrame(), 10, "f")
+
+
+def test_probes_of_photographs_stand_before_and_after() -> None:
+    plain = Run({}, evaluation(accuracy=0.31, value=0.1), evaluation(accuracy=0.0, value=0.125))
+    recipe = Run({}, evaluation(accuracy=0.48, value=0.2), evaluation(accuracy=0.0, value=0.35))
+    assert probes(plain, recipe).splitlines()[-2:] == [
+        "| neckline | 80 | 30.0 | 31.0 [21.0, 41.0] | 48.0 [38.0, 58.0] | 10.0 → 12.5 | 20.0 → 35.0 |",
+        "| material | 4 | 30.0 | 31.0 [21.0, 41.0] | 48.0 [38.0, 58.0] | 0.0 → 0.0 | 0.0 → 0.0 |",
+    ]
+
+
+def test_ways_to_train_the_backbone_are_compared_on_what_enough_items_have() -> None:
+    names = list(BACKBONES)[:2]
+    found = {name: evaluation(accuracy=0.4 + place / 10, value=0.2) for place, name in enumerate(names)}
+    lines = backbones(found).splitlines()
+    assert lines[-3] == "| *items* | | 80 (30.0) |", "material has four items"
+    assert lines[-2].endswith(" | 40.0 / 20.0 |")
+    assert lines[-1] == f"| {names[1]} | {BACKBONES[names[1]].what} | 50.0 / 20.0 |"
+
+
+@pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda catalogue: catalogue.folder)
+def test_ways_to_train_the_backbone_are_parameters_of_both_catalogues(catalogue) -> None:
+    raw = load_params(catalogue.recipe).model_dump(mode="json")
+    for overrides in (PLAIN, *(backbone.overrides for backbone in BACKBONES.values())):
+        parse_params(apply_overrides(raw, overrides, name="x"), name="x")
+
+
+def test_photographs_must_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REAL_DATA_DIR", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        photographs([])
+    assert "--data" in capsys.readouterr().err
 
 
 def test_the_table_of_the_compatibility_head_means_over_seeds() -> None:

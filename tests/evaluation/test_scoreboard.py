@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.photographs import scoreboard as photographs
 from benchmarks.seeds import keep_run, load_run, pooled
 from lib.artifacts import write_json
 from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.errors import ConfigError, IntegrityError
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.evaluate import evaluate
-from lib.evaluation.evaluation import Evaluation, save_evaluation
+from lib.evaluation.evaluation import Evaluation, load_evaluation, save_evaluation
 from lib.evaluation.measure import column_codes, measure_precision
 from lib.evaluation.scoreboard import board_rows, build_scoreboard, headline_label
 from lib.evaluation.scoreboard_text import markdown_table, summary_lines, text_table
@@ -247,6 +248,20 @@ def test_runs_of_several_seeds_are_pooled_by_product(
             assert thrice[name][key] == pytest.approx(row[key], abs=1e-9), name
         assert mixed[name]["delta"] == pytest.approx(row["delta"] / 2, abs=1e-9)
         assert thrice[name]["n_queries"] == 3 * row["n_queries"]
+    delta, half = 100 * gained.board["neckline@10"]["delta"], 50 * gained.board["neckline@10"]["delta"]
+    line = next(
+        line for line in photographs({"1": gained, "2": same}, params).splitlines() if "| neckline@10" in line
+    )
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert (cells[5].split()[0], cells[6].split()[0], cells[7]) == (f"{delta:+.1f}", f"{half:+.1f}", "+0.0")
+    assert cells[8] == ("+5: met" if delta >= 5 else "+5: MISSED")
+
+
+def test_a_run_up_to_the_baseline_keeps_only_that(baseline: Evaluation, tmp_path: Path) -> None:
+    save_evaluation(tmp_path / "artifacts" / "evaluation" / "baseline", baseline)
+    keep_run(tmp_path / "artifacts", tmp_path / "kept", key="k", models=["baseline"])
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["baseline", "key.json"]
+    assert load_evaluation(tmp_path / "kept" / "baseline").metrics == baseline.metrics
 
 
 def test_a_model_that_loses_products_falls_on_the_board(baseline: Evaluation) -> None:

@@ -1,0 +1,209 @@
+"""Two catalogues of real photographs: `python -m benchmarks.photographs --data FOLDER [--seeds 42 1 2] [--write]`.
+
+`FOLDER` holds `fashion-products` and `tshirts`, for which `tests/real/` has parameter files. Both go through the
+whole pipeline, in a private copy under `.cache/seeds/`, the backbone trained from nothing on their own train split:
+as the recipe stands, under other seeds, and with the plain backbone that the first one was. Prints, and with
+`--write` keeps in `benchmarks/PHOTOGRAPHS.md`, the scoreboard of the test split and what a linear probe reads off the
+frozen embeddings before and after. `--backbones` measures other ways to train the backbone instead, on validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import ROOT, write_section
+from benchmarks.seeds import SEED_KEYS, Run, experiments, load_run, pooled
+from lib.errors import PipelineError
+from lib.evaluation.evaluation import Evaluation, load_evaluation
+from lib.evaluation.scoreboard import MODE
+from lib.params import Scoreboard, load_params
+
+PHOTOGRAPHS = ROOT / "benchmarks" / "PHOTOGRAPHS.md"
+INTRODUCTION = (
+    "# Real photographs\n\n"
+    "Two shop catalogues that are not part of this repository, each with nothing but a parameter file\n"
+    "(`tests/real/`). Points (hundredths). Nothing here was chosen on the test split.\n"
+)
+PLAIN: Mapping[str, Any] = {
+    "backbone.train.attribute_loss": 0.0,
+    "backbone.train.fixed_dim": 0,
+    "backbone.train.embed_dim": 256,
+}
+"""The backbone before anything was done for attributes: captions alone, and all of its embedding learnt."""
+
+
+MIN_PROBED = 50
+"""Validation items below which one way to train the backbone cannot be told from another."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A way to train the backbone: what is other than in the recipe, in words and as dotted key -> value."""
+
+    what: str
+    overrides: Mapping[str, Any]
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    "recipe": Backbone("", {}),
+    "plain": Backbone("captions alone, nothing fixed", PLAIN),
+    "no-classifiers": Backbone("captions alone", {"backbone.train.attribute_loss": 0.0}),
+    "96-pixels": Backbone("convolutions over 96 pixels a side, not 64", {"backbone.train.vision_grid": 6}),
+    "long": Backbone("160 epochs", {"backbone.train.epochs": 160}),
+    "long-small-crops": Backbone(
+        "160 epochs, crops of 40 % of the picture and more",
+        {"backbone.train.epochs": 160, "backbone.train.crop_scale_min": 0.4},
+    ),
+}
+"""What `--backbones` measures; the first is what the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """One of the two: its folder under the photographs, and its parameter file."""
+
+    title: str
+    folder: str
+    recipe: Path
+
+
+CATALOGUES = (
+    Catalogue("Fashion products", "fashion-products", ROOT / "tests" / "real" / "fashion_products.yaml"),
+    Catalogue("T-shirts", "tshirts", ROOT / "tests" / "real" / "tshirts.yaml"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("REAL_DATA_DIR"), help="default: $REAL_DATA_DIR")
+    parser.add_argument("--only", nargs="+", choices=[catalogue.folder for catalogue in CATALOGUES])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="the first one is shown in full")
+    parser.add_argument("--backbones", action="store_true", help="other ways to train the backbone, on validation")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/PHOTOGRAPHS.md")
+    args = parser.parse_args(argv)
+    if args.data is None:
+        parser.error("--data: the folder of both catalogues, or set REAL_DATA_DIR")
+    for catalogue in CATALOGUES:
+        if args.only is not None and catalogue.folder not in args.only:
+            continue
+        data = args.data / catalogue.folder
+        try:
+            text = backbones_of(catalogue, data) if args.backbones else scoreboard_of(catalogue, data, args.seeds)
+        except PipelineError as error:
+            print(f"error: photographs: {error}", file=sys.stderr)
+            return error.exit_code
+        title = f"{catalogue.title}: the backbone" if args.backbones else catalogue.title
+        print(f"## {title}\n\n{text}\n", flush=True)
+        if args.write:
+            write_section(title, text, path=PHOTOGRAPHS, introduction=INTRODUCTION)
+    return 0
+
+
+def scoreboard_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str:
+    """The section of a catalogue: its scoreboard under these seeds, and probes before and after."""
+    wanted = {str(seed): dict.fromkeys(SEED_KEYS, seed) for seed in seeds}
+    kept = experiments({**wanted, "plain": PLAIN}, catalogue.recipe, data)
+    runs = {name: load_run(folder) for name, folder in kept.items()}
+    plain = runs.pop("plain")
+    command = f"python -m benchmarks.photographs --data FOLDER --seeds {' '.join(wanted)}"
+    board = scoreboard(runs, load_params(catalogue.recipe).scoreboard)
+    return f"`{command}`\n\n{board}\n\n{probes(plain, next(iter(runs.values())))}"
+
+
+def backbones_of(catalogue: Catalogue, data: Path) -> str:
+    """The section of what was tried with a catalogue's backbone."""
+    wanted = {name: variant.overrides for name, variant in BACKBONES.items()}
+    kept = experiments(wanted, catalogue.recipe, data, models=["baseline"])
+    found = {name: load_evaluation(folder / "baseline") for name, folder in kept.items()}
+    return f"`python -m benchmarks.photographs --data FOLDER --backbones`\n\n{backbones(found)}"
+
+
+def scoreboard(runs: Mapping[str, Run], params: Scoreboard) -> str:
+    """The test rows of the first seed, and what each row gained over all seeds."""
+    first = next(iter(runs.values())).board
+    together = pooled(list(runs.values()), params)
+    targets = {target.row: target for target in params.targets}
+    lines = [
+        f"Test split, seed {next(iter(runs))}, and over {len(runs)} seeds of everything that is trained.",
+        "",
+        "| row | n | chance | baseline | protocol | gained | gained, all seeds | least | target |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, row in first.items():
+        boards = [run.board for run in runs.values()]
+        everywhere = name in together and all(name in board for board in boards)
+        over = _delta(together[name]) if everywhere else ""
+        least = f"{100 * min(board[name]['delta'] for board in boards):+.1f}" if everywhere else ""
+        levels = " | ".join(f"{100 * row[key]:.1f}" for key in ("chance", "baseline", "protocol"))
+        target = _verdict(targets[name].points, row["delta"]) if name in targets else ""
+        lines.append(f"| {name} | {row['n_queries']} | {levels} | {_delta(row)} | {over} | {least} | {target} |")
+    return "\n".join(lines)
+
+
+def probes(plain: Run, recipe: Run) -> str:
+    """What a linear probe reads off the frozen embeddings of both backbones, and what the head then makes of each."""
+    lines = [
+        "Frozen embeddings, test split: a linear probe's accuracy with its 95 % interval on the plain backbone",
+        "(captions alone, nothing fixed) and on the recipe's, and precision among ten, baseline → with the head.",
+        "",
+        "| label | n | most frequent | probe, plain | probe, recipe | @10, plain | @10, recipe |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    before, after = (run.baseline.metrics["probe"]["test"] for run in (plain, recipe))
+    for label, probe in after.items():
+        levels = [_probe(found[label]) if label in found else "" for found in (before, after)]
+        gains = [_levels(run, f"{label}@{run.baseline.k}") for run in (plain, recipe)]
+        cells = " | ".join([*levels, *gains])
+        lines.append(f"| {label} | {probe['n']} | {100 * probe['chance']:.1f} | {cells} |")
+    return "\n".join(lines)
+
+
+def backbones(found: Mapping[str, Evaluation]) -> str:
+    """Probe and baseline precision on validation, a row per way to train the backbone; the first is the recipe's."""
+    first = next(iter(found.values())).metrics["probe"]["validation"]
+    labels = [label for label, probe in first.items() if probe["n"] >= MIN_PROBED]
+    known = [f"{first[label]['n']} ({100 * first[label]['chance']:.1f})" for label in labels]
+    lines = [
+        "Validation split, frozen embeddings: linear probe's accuracy / precision among ten, for the labels that",
+        f"{MIN_PROBED} validation items have. First row: how many, and the share of train's most frequent value.",
+        "",
+        f"| backbone | other than the recipe | {' | '.join(labels)} |",
+        "|---|---|" + "---:|" * len(labels),
+        f"| *items* | | {' | '.join(known)} |",
+    ]
+    for name, evaluation in found.items():
+        probed, searched = (evaluation.metrics[key] for key in ("probe", "validation"))
+        cells = [
+            f"{100 * probed['validation'][label]['accuracy']:.1f} / "
+            f"{100 * searched[MODE][f'{label}@{evaluation.k}']['value']:.1f}"
+            for label in labels
+        ]
+        lines.append(f"| {name} | {BACKBONES[name].what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _delta(row: Mapping[str, float]) -> str:
+    return f"{100 * row['delta']:+.1f} [{100 * row['delta_low']:+.1f}, {100 * row['delta_high']:+.1f}]"
+
+
+def _probe(probe: Mapping[str, float]) -> str:
+    return f"{100 * probe['accuracy']:.1f} [{100 * probe['low']:.1f}, {100 * probe['high']:.1f}]"
+
+
+def _levels(run: Run, name: str) -> str:
+    found = [model.metrics["test"][MODE].get(name) for model in (run.baseline, run.protocol)]
+    return " → ".join(f"{100 * numbers['value']:.1f}" for numbers in found if numbers is not None)
+
+
+def _verdict(points: float, delta: float) -> str:
+    return f"{points:+g}: {'met' if 100 * delta >= points else 'MISSED'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
