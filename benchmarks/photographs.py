@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation_variants import apply_overrides
 from benchmarks.results import ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, Run, experiments, load_run, pooled
 from lib.errors import PipelineError
 from lib.evaluation.evaluation import Evaluation, load_evaluation
 from lib.evaluation.scoreboard import MODE
-from lib.params import Scoreboard, load_params
+from lib.params import Scoreboard, load_params, parse_params
 
 PHOTOGRAPHS = ROOT / "benchmarks" / "PHOTOGRAPHS.md"
 INTRODUCTION = (
@@ -34,6 +35,7 @@ PLAIN: Mapping[str, Any] = {
     "backbone.train.attribute_loss": 0.0,
     "backbone.train.fixed_dim": 0,
     "backbone.train.embed_dim": 256,
+    "backbone.train.collar": False,
 }
 """The backbone before anything was done for attributes: captions alone, and all of its embedding learnt."""
 
@@ -54,12 +56,12 @@ BACKBONES: Mapping[str, Backbone] = {
     "recipe": Backbone("", {}),
     "plain": Backbone("captions alone, nothing fixed", PLAIN),
     "no-classifiers": Backbone("captions alone", {"backbone.train.attribute_loss": 0.0}),
+    "no-fixed": Backbone("nothing fixed", {"backbone.train.fixed_dim": 0, "backbone.train.embed_dim": 256}),
+    "no-collar": Backbone("the whole picture alone", {"backbone.train.collar": False}),
+    "collar": Backbone("the collar by itself too", {"backbone.train.collar": True}),
+    "short": Backbone("40 epochs", {"backbone.train.epochs": 40}),
     "96-pixels": Backbone("convolutions over 96 pixels a side, not 64", {"backbone.train.vision_grid": 6}),
-    "long": Backbone("160 epochs", {"backbone.train.epochs": 160}),
-    "long-small-crops": Backbone(
-        "160 epochs, crops of 40 % of the picture and more",
-        {"backbone.train.epochs": 160, "backbone.train.crop_scale_min": 0.4},
-    ),
+    "224-pixels": Backbone("pictures of 224 pixels, not 160", {"backbone.train.image_size": 224}),
 }
 """What `--backbones` measures; the first is what the others are compared with."""
 
@@ -118,10 +120,17 @@ def scoreboard_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str
 
 def backbones_of(catalogue: Catalogue, data: Path) -> str:
     """The section of what was tried with a catalogue's backbone."""
-    wanted = {name: variant.overrides for name, variant in BACKBONES.items()}
+    wanted = {name: backbone.overrides for name, backbone in BACKBONES.items() if _changes(backbone, catalogue)}
     kept = experiments(wanted, catalogue.recipe, data, models=["baseline"])
     found = {name: load_evaluation(folder / "baseline") for name, folder in kept.items()}
     return f"`python -m benchmarks.photographs --data FOLDER --backbones`\n\n{backbones(found)}"
+
+
+def _changes(backbone: Backbone, catalogue: Catalogue) -> bool:
+    """Whether it is other than the recipe of this catalogue; the recipe itself counts."""
+    params = load_params(catalogue.recipe)
+    overridden = apply_overrides(params.model_dump(mode="json"), backbone.overrides, name=str(catalogue.recipe))
+    return not backbone.overrides or parse_params(overridden, name=str(catalogue.recipe)) != params
 
 
 def scoreboard(runs: Mapping[str, Run], params: Scoreboard) -> str:

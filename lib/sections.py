@@ -157,6 +157,7 @@ class BackboneTraining(Section):
     warmup_fraction: Fraction
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
     attribute_loss: Annotated[float, Field(ge=0)]
+    collar: bool
     seed: int
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from benchmarks.ablation_variants import apply_overrides
 from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
-from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, backbones, probes
+from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, probes
 from benchmarks.photographs import main as photographs
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import ALL, SEED_KEYS, Run, main, markdown
@@ -150,6 +150,13 @@ def test_ways_to_train_the_backbone_are_parameters_of_both_catalogues(catalogue)
     raw = load_params(catalogue.recipe).model_dump(mode="json")
     for overrides in (PLAIN, *(backbone.overrides for backbone in BACKBONES.values())):
         parse_params(apply_overrides(raw, overrides, name="x"), name="x")
+
+
+def test_what_a_catalogue_does_already_is_not_measured_twice() -> None:
+    products, shirts = CATALOGUES
+    assert _changes(BACKBONES["recipe"], products) and _changes(BACKBONES["recipe"], shirts)
+    assert _changes(BACKBONES["collar"], products) and not _changes(BACKBONES["no-collar"], products)
+    assert _changes(BACKBONES["no-collar"], shirts) and not _changes(BACKBONES["collar"], shirts)
 
 
 def test_photographs_must_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

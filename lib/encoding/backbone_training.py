@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
+from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.convnet import timm_name
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
@@ -36,6 +37,11 @@ MAX_GRADIENT = 10.0
 
 MARGIN = 1.125
 """Training images are kept this much larger than the convolutions read, so that a random crop rarely enlarges."""
+
+COLLAR_SCALE_MIN = 0.45
+"""Smallest share of the area that a crop of a collar keeps."""
+COLLAR_TURN = 0.15
+"""Radians by which a collar is turned at most."""
 
 MAX_DESCRIBED = 3_000
 """Train images, evenly spread, whose descriptors give the fixed dimensions."""
@@ -72,8 +78,10 @@ def train_backbone(
     visual: Any = model.visual
     visual.preprocess_cfg = _preprocess_config(params.image_size)
     side = min(params.image_size, visual.trunk.sight)
-    images = _load_images(processed, size=round(side * MARGIN), workers=threads)
-    _fit(model, images, side, texts, usable, params)
+    size = round(side * MARGIN)
+    images = _load_images(processed, size=size, workers=threads)
+    collars = _load_collars(processed, visual, size=size, workers=threads) if params.collar else None
+    _fit(model, images, collars, side, texts, usable, params)
     model.eval()
     if params.fixed_dim:
         visual.trunk.describe(_descriptors(processed, visual, len(images), workers=threads))
@@ -86,7 +94,7 @@ def model_config(params: BackboneTraining) -> dict[str, Any]:
         "embed_dim": params.embed_dim,
         "vision_cfg": {
             "image_size": params.image_size,
-            "timm_model_name": timm_name(params.vision_width, params.vision_grid, params.fixed_dim),
+            "timm_model_name": timm_name(params.vision_width, params.vision_grid, params.fixed_dim, params.collar),
             "timm_pool": "",
             "timm_proj": "",
         },
@@ -128,6 +136,25 @@ def _load_images(processed: Path, *, size: int, workers: int) -> npt.NDArray[np.
     return np.stack(decoded)
 
 
+def _load_collars(processed: Path, visual: Any, *, size: int, workers: int) -> npt.NDArray[np.uint8]:
+    """What is cut out of all train images, (n_items, size, size, 3) uint8."""
+    side = visual.preprocess_cfg["size"]
+
+    def decode(image: bytes) -> torch.Tensor:
+        with Image.open(io.BytesIO(image)) as opened:
+            squashed = np.asarray(opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+        return torch.from_numpy(squashed.copy()).permute(2, 0, 1)
+
+    cut: list[npt.NDArray[np.uint8]] = []
+    with ThreadPoolExecutor(workers) as pool, tqdm(desc="collars", unit="image", mininterval=1) as bar:
+        for batch in iter_images(processed, "train", 256):
+            pixels = torch.stack(list(pool.map(decode, [image for _, image in batch]))).float().div_(255.0)
+            collars = cut_out(pixels, collar_places(_normalise(pixels)), size)
+            cut.append(collars.mul_(255.0).round_().clamp_(0.0, 255.0).byte().permute(0, 2, 3, 1).numpy())
+            bar.update(len(batch))
+    return np.concatenate(cut)
+
+
 def _descriptors(processed: Path, visual: Any, n_items: int, *, workers: int) -> torch.Tensor:
     """Descriptors of at most `MAX_DESCRIBED` train images, (n, n_descriptors) float32."""
     preprocess = open_clip.transform.image_transform_v2(
@@ -153,6 +180,7 @@ def _descriptors(processed: Path, visual: Any, n_items: int, *, workers: int) ->
 def _fit(
     model: torch.nn.Module,
     images: npt.NDArray[np.uint8],
+    collars: npt.NDArray[np.uint8] | None,
     side: int,
     texts: TrainingTexts,
     usable: npt.NDArray[np.int64],
@@ -184,10 +212,10 @@ def _fit(
             order = rng.permutation(usable)
             for start in range(0, len(order) - batch_size + 1, batch_size):
                 rows = order[start : start + batch_size]
-                pixels = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float().div_(255.0)
-                crops = _random_crops(pixels, side, params.crop_scale_min, rng)
+                seen = _normalise(_random_crops(_pixels(images[rows]), side, params.crop_scale_min, rng))
                 batch = texts.compose(rows)
-                loss = _loss(model, classifiers, _normalise(crops), batch, tokens, params.attribute_loss)
+                shown = None if collars is None else _normalise(_random_collars(_pixels(collars[rows]), side, rng))
+                loss = _loss(model, classifiers, seen, shown, batch, tokens, params.attribute_loss)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRADIENT)
@@ -239,6 +267,7 @@ def _loss(
     model: Any,
     classifiers: _Classifiers,
     images: torch.Tensor,
+    collars: torch.Tensor | None,
     texts: TextBatch,
     tokens: torch.Tensor,
     attribute_loss: float,
@@ -247,7 +276,9 @@ def _loss(
 
     What is unknown is neither positive nor negative; `tokens` are (n_captions, context), of all captions.
     """
-    features = model.visual.trunk.forward_features(images.contiguous(memory_format=torch.channels_last))
+    if collars is not None:
+        collars = collars.contiguous(memory_format=torch.channels_last)
+    features = model.visual.trunk.read(images.contiguous(memory_format=torch.channels_last), collars)
     image = functional.normalize(model.visual.trunk.forward_head(features), dim=-1)
     text = model.encode_text(tokens[texts.captions], normalize=True)[:, : image.shape[1]]
     logits = model.logit_scale.exp() * text @ image.T  # (n_texts, n_images)
@@ -257,10 +288,31 @@ def _loss(
     return (to_image + to_text) / 2 + attribute_loss * classified
 
 
-def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator) -> torch.Tensor:
+def _pixels(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """(n, height, width, 3) uint8 -> (n, 3, height, width) from 0 to 1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def _random_collars(pixels: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
+    """Random crops of collars, turned by up to 9 degrees, brighter or darker, their colour channels exchanged.
+
+    A few hundred labels would be learnt by heart from the garments' colours: those the whole picture shows.
+    """
+    cropped = _random_crops(pixels, size, COLLAR_SCALE_MIN, rng, turn=COLLAR_TURN)
+    n = len(pixels)
+    order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (n, 1)), axis=1))
+    cropped = cropped.gather(1, order[:, :, None, None].expand_as(cropped))
+    contrast = torch.from_numpy(rng.uniform(0.6, 1.4, (n, 1, 1, 1)).astype(np.float32))
+    brightness = torch.from_numpy(rng.uniform(-0.2, 0.2, (n, 3, 1, 1)).astype(np.float32))
+    return (cropped - 0.5) * contrast + 0.5 + brightness
+
+
+def _random_crops(
+    pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator, *, turn: float = 0.0
+) -> torch.Tensor:
     """Random crops and mirror images of a (batch, 3, height, width) tensor, scaled to `size`.
 
-    `scale_min` is the smallest share of the area that a crop keeps.
+    `scale_min` is the smallest share of the area that a crop keeps, `turn` the largest angle in radians.
     """
     n = len(pixels)
     side = np.sqrt(rng.uniform(scale_min, 1.0, n))
@@ -270,6 +322,10 @@ def _random_crops(pixels: torch.Tensor, size: int, scale_min: float, rng: np.ran
     transform[:, 0, 0] = side * mirror
     transform[:, 1, 1] = side
     transform[:, :, 2] = shift
+    if turn:
+        angle = rng.uniform(-turn, turn, n)
+        transform[:, 0, 0], transform[:, 0, 1] = side * mirror * np.cos(angle), -side * np.sin(angle)
+        transform[:, 1, 0], transform[:, 1, 1] = side * mirror * np.sin(angle), side * np.cos(angle)
     grid = functional.affine_grid(torch.from_numpy(transform), [n, 3, size, size], align_corners=False)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

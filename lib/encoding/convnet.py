@@ -10,6 +10,9 @@ An embedding's last dimensions are not learnt at all: principal components of gr
 picture at full size. A few thousand captions teach a projection to drop part of what the tower sees, and no head can
 bring back what a frozen embedding has dropped. They are written small, so that cosine similarity is left to the
 learnt part.
+
+With `collar` a second column of convolutions looks at the collar alone (`lib.encoding.collars`), cut out of the
+picture at full size.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before timm
+from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.gradients import OrientedGradients
 from lib.encoding.textures import TextureEnergies
 
@@ -48,30 +52,24 @@ class PlainConvNet(nn.Module):
         grid: the last feature map is `grid` x `grid`.
         fixed: dimensions of the output that are not learnt; zero until `describe` has seen images.
         num_classes: dimension of the output, OpenCLIP's `embed_dim`; more than `fixed`.
+        collar: whether the collar is looked at by itself too.
     """
 
     fixed_weight: Tensor
     fixed_bias: Tensor
 
-    def __init__(self, width: int, grid: int, fixed: int, num_classes: int) -> None:
+    def __init__(self, width: int, grid: int, fixed: int, num_classes: int, *, collar: bool = False) -> None:
         super().__init__()
         self.sight = 16 * grid
         self.gradients = OrientedGradients(2 * grid)
         self.gradients_norm = nn.BatchNorm1d(self.gradients.num_features, affine=False)
         self.textures = TextureEnergies(TEXTURE_GRID)
         self.num_features = 4 * width * (grid * grid + 2) + self.gradients.num_features
-        self.features = nn.Sequential(
-            _convolution(3, 3 * width // 4, stride=2),
-            _convolution(3 * width // 4, width),
-            nn.MaxPool2d(2),
-            _convolution(width, 2 * width),
-            _convolution(2 * width, 2 * width),
-            nn.MaxPool2d(2),
-            _convolution(2 * width, 4 * width),
-            nn.MaxPool2d(2),
-            _convolution(4 * width, 4 * width),
-        )
+        self.features = _column(width)
         self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.collar = _column(width) if collar else None
+        if collar:
+            self.num_features += 4 * width * (grid * grid + 1)
         self.dropout = nn.Dropout(DROPOUT)
         self.head = nn.Linear(self.num_features, num_classes - fixed)
         n_described = self.gradients.num_features + self.textures.num_features
@@ -79,11 +77,24 @@ class PlainConvNet(nn.Module):
         self.register_buffer("fixed_bias", torch.zeros(fixed))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """(n, 3, height, width) -> the last map by place, its mean and maximum, the gradients, (n, num_features)."""
+        """(n, 3, height, width) -> what is read off them, (n, num_features)."""
         seen = self._seen(images)
+        return self.read(seen, None if self.collar is None else self.collars(images, max(seen.shape[2:])))
+
+    def read(self, seen: Tensor, collars: Tensor | None) -> Tensor:
+        """The last map by place, its mean and maximum, the gradients, and the same of the collars' map by place and
+        its maximum, (n, num_features).
+
+        Args:
+            seen: (n, 3, sight, sight) whole pictures.
+            collars: (n, 3, sight, sight) what `collars` cut out of them; None without `collar`.
+        """
         maps: Tensor = self.features(seen)
         gradients = self.gradients_norm(self.gradients(seen))
         read = [self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3)), gradients]
+        if self.collar is not None:
+            of_collar: Tensor = self.collar(collars)
+            read += [self.pool(of_collar).flatten(1), of_collar.amax(dim=(2, 3))]
         dropped: Tensor = self.dropout(torch.cat(read, dim=1))
         return dropped
 
@@ -99,6 +110,11 @@ class PlainConvNet(nn.Module):
             return learnt
         fixed = functional.linear(self.descriptors(images), self.fixed_weight, self.fixed_bias)
         return torch.cat([functional.normalize(learnt, dim=1), fixed], dim=1)
+
+    @torch.no_grad()
+    def collars(self, images: Tensor, side: int) -> Tensor:
+        """(n, 3, height, width) -> where the collars probably are, (n, 3, side, side)."""
+        return cut_out(images, collar_places(images), side)
 
     @torch.no_grad()
     def descriptors(self, images: Tensor) -> Tensor:
@@ -137,27 +153,42 @@ class PlainConvNet(nn.Module):
         return scaled
 
 
+def _column(width: int) -> nn.Sequential:
+    """(n, 3, side, side) -> (n, 4 * width, side / 16, side / 16)."""
+    return nn.Sequential(
+        _convolution(3, 3 * width // 4, stride=2),
+        _convolution(3 * width // 4, width),
+        nn.MaxPool2d(2),
+        _convolution(width, 2 * width),
+        _convolution(2 * width, 2 * width),
+        nn.MaxPool2d(2),
+        _convolution(2 * width, 4 * width),
+        nn.MaxPool2d(2),
+        _convolution(4 * width, 4 * width),
+    )
+
+
 def _convolution(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
 
-def timm_name(width: int, grid: int, fixed: int) -> str:
+def timm_name(width: int, grid: int, fixed: int, collar: bool = False) -> str:
     """Name of the registered model."""
-    return f"plain_convnet_{width}x{grid}_{fixed}"
+    return f"plain_convnet_{width}x{grid}_{fixed}{'_collar' if collar else ''}"
 
 
-def _register(width: int, grid: int, fixed: int) -> None:
+def _register(width: int, grid: int, fixed: int, collar: bool) -> None:
     def create(pretrained: bool = False, num_classes: int = 1000, **_: Any) -> nn.Module:
         if pretrained:
             raise RuntimeError("plain_convnet has no pretrained weights")
-        return PlainConvNet(width, grid, fixed, num_classes)
+        return PlainConvNet(width, grid, fixed, num_classes, collar=collar)
 
-    create.__name__ = timm_name(width, grid, fixed)
+    create.__name__ = timm_name(width, grid, fixed, collar)
     timm.models.register_model(create)
 
 
-for _sizes in product(WIDTHS, GRIDS, FIXED_DIMS):
+for _sizes in product(WIDTHS, GRIDS, FIXED_DIMS, (False, True)):
     if not timm.is_model(timm_name(*_sizes)):
         _register(*_sizes)

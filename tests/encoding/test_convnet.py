@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from lib.catalog.process import process_catalog
-from lib.catalog.processed import read_rows
+from lib.catalog.processed import iter_images, read_rows
 from lib.catalog.sample import draw_sample
 from lib.encoding import backbone_training
 from lib.encoding.backbone import load_backbone, save_backbone
@@ -33,6 +35,26 @@ def test_any_image_size(size: int, grid: int) -> None:
     n_learnt, n_gradients = 4 * 8 * (grid * grid + 2), 9 * (2 * grid) ** 2
     assert features.shape == (2, n_learnt + n_gradients) and net.num_features == features.shape[1]
     assert net.forward_head(features).shape == (2, 12)
+
+
+def test_a_second_column_reads_the_collar_alone() -> None:
+    """What changes at the neck changes its column; what changes at the hem does not."""
+    torch.manual_seed(0)
+    net = PlainConvNet(8, 4, 0, 12, collar=True).eval()
+    n_first, n_second = 4 * 8 * (16 + 2) + 9 * 8**2, 4 * 8 * (16 + 1)
+    assert net.num_features == n_first + n_second
+    worn = torch.full((1, 3, 160, 160), 1.5)
+    worn[:, :, 10:40, 65:95] = 0.2  # head and neck
+    worn[:, :, 40:160, 40:120] = -1.0
+    collared, hemmed = worn.clone(), worn.clone()
+    collared[:, :, 40:50, 70:90] = -1.5
+    hemmed[:, :, 140:160, 45:115] = -1.6
+    with torch.no_grad():
+        plain, collared, hemmed = (net.forward_features(x)[0] for x in (worn, collared, hemmed))
+    assert plain.shape == (n_first + n_second,)
+    assert not torch.allclose(plain[n_first:], collared[n_first:], atol=1e-3)
+    assert torch.equal(plain[n_first:], hemmed[n_first:])
+    assert not torch.allclose(plain[:n_first], hemmed[:n_first], atol=1e-3)
 
 
 def test_place_is_read_and_texture_is_pooled() -> None:
@@ -128,13 +150,14 @@ def test_fine_texture_reaches_the_embedding() -> None:
     assert difference.max() > 0.1 * FIXED_NORM
 
 
-def trained(folder: Path) -> tuple[torch.nn.Module, BackboneTraining]:
+def trained(folder: Path, **other: object) -> tuple[torch.nn.Module, BackboneTraining]:
     """A small backbone trained for an epoch on the processed catalogue that is left in folder/out."""
     whole = load_params(ROOT / "params.yaml")
     draw_sample(folder / "raw", n_products=24, image_size=48, seed=5, workers=1)
     process_catalog(folder / "raw", ROOT / whole.data.attribute_schema, folder / "out", whole.data, workers=1)
     params = whole.backbone.train.model_copy(
         update={"vision_width": 8, "text_width": 32, "embed_dim": 48, "fixed_dim": 16, "epochs": 1, "batch_size": 16}
+        | other
     )
     model, _ = train_backbone(folder / "out", params, pattern_only=[], threads=1)
     return model, params
@@ -175,11 +198,35 @@ def test_training_writes_the_fixed_dimensions_and_texts_leave_them_empty(
     assert len(few) <= 10 and torch.allclose(few, described[:: -(-n_items // 10)])
 
 
-def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path) -> None:
-    params = load_params(ROOT / "params.yaml").backbone.train
-    config = model_config(
-        params.model_copy(update={"vision_width": 8, "text_width": 32, "embed_dim": 24, "fixed_dim": 16})
+def test_training_teaches_the_column_of_the_collar(tmp_path: Path) -> None:
+    """It is trained on what the tower will cut out itself, and the same seed gives the same bytes."""
+    model, params = trained(tmp_path / "one", collar=True)
+    torch.manual_seed(params.seed)
+    start = open_clip.CLIP(**model_config(params)).visual.trunk
+    learnt = model.visual.trunk
+    for column in ("features", "collar"):
+        before, after = (getattr(trunk, column)[0][0].weight for trunk in (start, learnt))
+        assert (before != after).any()
+    again, _ = trained(tmp_path / "two", collar=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     )
+    collars = backbone_training._load_collars(tmp_path / "one" / "out", model.visual, size=64, workers=1)
+    images = iter_images(tmp_path / "one" / "out", "train", 4)
+    preprocess = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+    )
+    shown = torch.stack([preprocess(Image.open(io.BytesIO(image)).convert("RGB")) for _, image in next(iter(images))])
+    expected = learnt.collars(shown, 64)
+    stored = backbone_training._normalise(backbone_training._pixels(collars[:4]))
+    torch.testing.assert_close(stored, expected, atol=0.01, rtol=0)  # half a level of 255
+
+
+@pytest.mark.parametrize("collar", [False, True])
+def test_a_saved_folder_loads_in_open_clip_after_one_import(tmp_path: Path, collar: bool) -> None:
+    params = load_params(ROOT / "params.yaml").backbone.train
+    small = {"vision_width": 8, "text_width": 32, "embed_dim": 24, "fixed_dim": 16, "collar": collar}
+    config = model_config(params.model_copy(update=small))
     torch.manual_seed(0)
     model = open_clip.CLIP(**config).eval()
     model.visual.preprocess_cfg = {"size": 160, "mode": "RGB", "resize_mode": "squash"}
@@ -203,5 +250,8 @@ def test_names_are_what_timm_knows() -> None:
     import timm
 
     assert timm_name(32, 4, 128) == "plain_convnet_32x4_128" and timm.is_model("plain_convnet_32x4_128")
+    assert timm_name(32, 4, 128, True) == "plain_convnet_32x4_128_collar" and timm.is_model(
+        timm_name(32, 4, 128, True)
+    )
     with pytest.raises(RuntimeError, match="no pretrained weights"):
         timm.create_model("plain_convnet_32x4_128", pretrained=True)
