@@ -60,7 +60,7 @@ class Clone:
             self._git("config", "user.name", "ablation")
             self._git("config", "user.email", "ablation@localhost")
         else:
-            self._git("checkout", "-q", "-f", ".")
+            self._git("reset", "-q", "--hard")
             (self.folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         same = yaml.safe_load(recipe) == yaml.safe_load((self._root / "params.yaml").read_text(encoding="utf-8"))
         self._copy_files(with_results=fresh and same)
@@ -89,7 +89,7 @@ class Clone:
 
     def restore(self) -> None:
         """Back to the full recipe and its results."""
-        self._git("checkout", "-q", "-f", ".")
+        self._git("reset", "-q", "--hard")
         self._dvc("checkout", "-q", check=False)
 
     def key(self, params: Params) -> str:
@@ -111,7 +111,7 @@ class Clone:
         wanted = {name for name in wanted if not name.startswith("data/")}  # shown, not tracked
         for name in self._git("ls-files").splitlines():
             if name not in wanted and not name.startswith(_RESULTS):
-                (self.folder / name).unlink(missing_ok=True)
+                _remove(self.folder / name)
         for name in sorted(wanted):
             source, target = self._root / name, self.folder / name
             content = source.read_bytes()
@@ -123,8 +123,7 @@ class Clone:
         if not data.is_dir():
             raise ConfigError(f"{data}: no such folder; DATA names the raw catalogue, data.image_cache the downloads")
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_symlink():
-            place.unlink()
+        _remove(place)
         place.symlink_to(data.resolve(), target_is_directory=True)
 
     def _commit(self, message: str) -> None:
@@ -152,6 +151,14 @@ class Clone:
             reason = "\n".join(errors or said.splitlines()[-3:])
             raise StepFailed(f"{Path(command[0]).name} {' '.join(command[1:3])} failed{where}:\n{reason}")
         return done.stdout
+
+
+def _remove(path: Path) -> None:
+    """A file, a link, or the folder that an experiment which was killed put in a link's place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _environment() -> Mapping[str, str]:
