@@ -105,7 +105,7 @@ def _runs(mask: npt.NDArray[np.bool_]) -> tuple[Rows, Rows, npt.NDArray[np.int64
     for row in range(SIGHT):
         distance = np.where(mask[:, row], np.abs(columns - place[:, None]), np.inf)
         nearest = distance.argmin(axis=1)
-        there = mask[everyone, row, nearest] & (row >= first)
+        there = mask[everyone, row, nearest]
         start, end = before[everyone, row, nearest], behind[everyone, row, nearest]
         widths[:, row] = np.where(there, end - start - 1, 0)
         place = np.where(there & (end - start - 1 < 0.4 * SIGHT), (start + end) / 2, place)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from lib.encoding.backbone_training import _random_collars
-from lib.encoding.collars import ABOVE, REACH, collar_places, cut_out
+from lib.encoding.collars import ABOVE, REACH, _wall, collar_places, cut_out
 
 import open_clip  # isort: skip
 
@@ -63,8 +63,33 @@ def test_a_wall_may_be_dark_or_fade() -> None:
     fading = np.asarray(person(160, 0.45, 0.08, 0.15)).astype(float)
     is_wall = (fading == WALL).all(axis=2)
     fading[is_wall] -= np.broadcast_to(np.linspace(0, 90, 160)[:, None, None], fading.shape)[is_wall]
-    for picture in (dark, Image.fromarray(fading.round().astype(np.uint8))):
+    aside = np.asarray(person(160, 0.45, 0.08, 0.15)).astype(float)
+    aside[is_wall] -= np.broadcast_to(np.linspace(0, 90, 160)[None, :, None], aside.shape)[is_wall]
+    for picture in (dark, *(Image.fromarray(pixels.round().astype(np.uint8)) for pixels in (fading, aside))):
         np.testing.assert_allclose(shares(normalised(picture))[0], expected, atol=0.03)
+
+
+def test_what_reaches_the_edge_is_no_wall() -> None:
+    """A sleeve in the upper corner, a floor that comes suddenly: the wall goes on; light that fades is followed."""
+    top = np.zeros((3, 3), dtype=np.float32)
+    edge = np.zeros((3, 112, 3), dtype=np.float32)
+    edge[0, :30] = -1.5
+    edge[1, 60:] = 1.0
+    edge[2] = np.linspace(0.0, 1.5, 112)[:, None]
+    found = _wall(edge, top)
+    assert not found[0].any() and not found[1].any()
+    assert np.abs(found[2] - edge[2]).max() < 0.1
+
+
+def test_who_leans_is_followed_past_a_raised_arm() -> None:
+    picture = Image.new("RGB", (160, 160), WALL)
+    draw = ImageDraw.Draw(picture)
+    draw.polygon([(72, 8), (88, 8), (104, 40), (88, 40)], fill=SKIN)  # a head and a neck that lean to the right
+    draw.rectangle([68, 24, 74, 48], fill=SKIN)  # the arm, nearer to where the head begins
+    draw.rectangle([88, 40, 104, 48], fill=SKIN)
+    draw.rectangle([56, 49, 136, 159], fill=SHIRT)
+    across, down, _ = shares(normalised(picture))[0]
+    assert across == pytest.approx(0.6, abs=0.02) and down == pytest.approx(0.29, abs=0.04)
 
 
 def test_every_image_is_looked_at_by_itself() -> None:
