@@ -48,11 +48,11 @@ def account(
         describer: after all rows were described.
         photos: after all photos were read.
     """
-    orphans = [name for name in source.photos() if name not in intake.named_photos]
+    orphans = intake.unnamed(source.photos())
     notes = list(source.notes)
     for kind, value, count in grouping.ignored[:MAX_EXAMPLES]:
         notes.append(f"product key {kind} '{value}' is shared by {count} items: no product, ignored")
-    moved = [intake.item_ids[i] for i in moved_to_test(splits, intake.partitions)]
+    moved = [str(intake.item_ids[i]) for i in moved_to_test(splits, intake.partitions)]
     if moved:
         notes.append(
             f"{len(moved)} items of the official train partition are tied to query or gallery items (same photo, "

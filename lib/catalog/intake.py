@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from lib.catalog.columns import FirstSeen, TextColumn, text_number
 from lib.catalog.describe import Describer
 from lib.catalog.images import ImageError
 from lib.catalog.products import LINKING_KEYS, compile_sku_pattern, find_sku, id_stem, url_stem
@@ -23,6 +26,8 @@ from lib.errors import DataError
 from lib.params import Data
 
 CHUNK = 256
+_DIGEST = 16
+"""Bytes kept of a row's digest; sources write as many."""
 _DECIDED_LATER = ("product_id", "product_key")
 SPOOL_SCHEMA = pa.schema(
     [
@@ -39,21 +44,53 @@ class Intake:
     """What the first pass learns.
 
     Attributes:
-        item_ids, categories, photos, partitions, partition_items, keys: over the usable rows, in order.
+        item_ids, categories, partitions, partition_items, keys: over the usable rows, in order.
         bad: the others; the second pass adds rows whose photo cannot be used.
         n_rows: rows read.
-        named_photos: every photo that a row names, usable or not.
+        named_photos: `text_number` of every photo that a row names, usable or not.
     """
 
-    item_ids: list[str] = field(default_factory=list)
+    item_ids: TextColumn = field(default_factory=TextColumn)
     categories: list[str | None] = field(default_factory=list)
-    photos: list[str] = field(default_factory=list)
     partitions: list[Partition | None] = field(default_factory=list)
-    partition_items: list[str | None] = field(default_factory=list)
-    keys: dict[ProductKey, list[str | None]] = field(default_factory=lambda: defaultdict(list))
+    partition_items: TextColumn = field(default_factory=TextColumn)
+    keys: dict[ProductKey, TextColumn] = field(default_factory=lambda: defaultdict(TextColumn))
     bad: list[BadRow] = field(default_factory=list)
     n_rows: int = 0
-    named_photos: set[str] = field(default_factory=set)
+    named_photos: array[int] = field(default_factory=lambda: array("Q"))
+
+    def unnamed(self, photos: Iterable[str]) -> list[str]:
+        """Those of `photos` that no row names."""
+        named = np.unique(np.frombuffer(self.named_photos, dtype=np.uint64))
+        found = []
+        for photo in photos:
+            number = np.uint64(text_number(photo))
+            place = int(np.searchsorted(named, number))
+            if place == len(named) or named[place] != number:
+                found.append(photo)
+        return found
+
+
+class _Firsts:
+    """Row number and digest of the first row of each id."""
+
+    def __init__(self) -> None:
+        self._ids = FirstSeen()
+        self._rows = array("q")
+        self._digests = bytearray()
+
+    def of(self, row: RawRow) -> tuple[int, bytes]:
+        """Of the first row with this row's id, which may be this one."""
+        place = self._ids.add(row.item_id)
+        if place is None:
+            place = len(self._rows)
+            self._rows.append(row.row)
+            self._digests += _padded(row.digest)
+        return self._rows[place], bytes(self._digests[place * _DIGEST : (place + 1) * _DIGEST])
+
+
+def _padded(digest: bytes) -> bytes:
+    return digest[:_DIGEST].ljust(_DIGEST, b"\0")
 
 
 def read_cells(source: Source, describer: Describer, data: Data, spool: Path) -> Intake:
@@ -65,12 +102,13 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
     """
     intake = Intake()
     sku = compile_sku_pattern(data.sku_pattern)
-    seen: dict[str, tuple[int, bytes]] = {}
+    firsts = _Firsts()
+    categories: dict[str, str] = {}
     pending: list[dict[str, Any]] = []
     with pq.ParquetWriter(spool, SPOOL_SCHEMA) as writer:
         for row in tqdm(source.rows(), desc="cells", unit=" rows", mininterval=1):
             intake.n_rows += 1
-            usable = _usable(row, seen, source, data, intake)
+            usable = _usable(row, firsts, source, data, intake)
             if usable is None:
                 continue
             row, photo = usable
@@ -78,8 +116,8 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
             official = {"partition": row.partition, "partition_item": row.partition_item}
             pending.append({**place, "item_id": row.item_id, **official, **describer.describe(row)})
             intake.item_ids.append(row.item_id)
-            intake.categories.append(row.category2)
-            intake.photos.append(photo)
+            category = row.category2
+            intake.categories.append(None if category is None else categories.setdefault(category, category))
             intake.partitions.append(row.partition)
             intake.partition_items.append(row.partition_item)
             values: Mapping[str, str | None] = {
@@ -99,18 +137,18 @@ def read_cells(source: Source, describer: Describer, data: Data, spool: Path) ->
 
 
 def _usable(
-    row: RawRow | BadRow, seen: dict[str, tuple[int, bytes]], source: Source, data: Data, intake: Intake
+    row: RawRow | BadRow, firsts: _Firsts, source: Source, data: Data, intake: Intake
 ) -> tuple[RawRow, str] | None:
     """The row with its photo, or None when it went to quarantine."""
     named = row.path if isinstance(row, BadRow) else row.image
     if named is not None:
-        intake.named_photos.add(PurePosixPath(named).as_posix())
+        intake.named_photos.append(text_number(PurePosixPath(named).as_posix()))
     if isinstance(row, BadRow):
         intake.bad.append(row)
         return None
-    first = seen.setdefault(row.item_id, (row.row, row.digest))
+    first = firsts.of(row)
     if first[0] != row.row:
-        if first[1] == row.digest:
+        if first[1] == _padded(row.digest):
             reason, detail = "duplicate_row", f"the same as row {first[0]} in every cell that is read"
         elif data.duplicate_ids == "keep_first":
             reason, detail = "duplicate_id", f"row {first[0]} has this id and other contents"
@@ -129,21 +167,27 @@ def _usable(
     return None
 
 
-def same_images(source: Source, photos: Sequence[str], pool: ThreadPoolExecutor) -> list[str | None]:
-    """Per photo, a checksum where another photo of the same size exists, else None."""
-    by_size: dict[int, list[int]] = defaultdict(list)
-    for start in range(0, len(photos), CHUNK):  # a future for every photo at once takes more memory than their names
-        for i, size in enumerate(pool.map(source.image_size, photos[start : start + CHUNK]), start):
-            if size:
-                by_size[size].append(i)
-    sums: list[str | None] = [None] * len(photos)
+def same_images(source: Source, spool: Path, pool: ThreadPoolExecutor) -> TextColumn:
+    """Per row of the spool file, a checksum of its photo where another photo of the same size exists, else None."""
+    sizes = array("q")
+    for photos in _spooled_photos(spool):
+        sizes.extend(size or 0 for size in pool.map(source.image_size, photos))
+    _, codes, counts = np.unique(np.frombuffer(sizes, dtype=np.int64), return_inverse=True, return_counts=True)
+    candidate = (counts[codes] > 1) & (np.frombuffer(sizes, dtype=np.int64) > 0)
+    sums, start = TextColumn(), 0
     # In row order: a source that keeps photos in row groups reads each of them once.
-    candidates = sorted(i for members in by_size.values() if len(members) > 1 for i in members)
-    for start in range(0, len(candidates), CHUNK):
-        chunk = candidates[start : start + CHUNK]
-        for i, digest in zip(chunk, pool.map(lambda i: _checksum(source, photos[i]), chunk), strict=True):
-            sums[i] = digest
+    for photos in _spooled_photos(spool):
+        asked = [photo if wanted else None for photo, wanted in zip(photos, candidate[start:], strict=False)]
+        for checksum in pool.map(lambda photo: None if photo is None else _checksum(source, photo), asked):
+            sums.append(checksum)
+        start += len(photos)
     return sums
+
+
+def _spooled_photos(spool: Path) -> Iterator[list[str]]:
+    with pq.ParquetFile(spool, pre_buffer=False) as file:
+        for batch in file.iter_batches(batch_size=CHUNK, columns=["photo"]):
+            yield batch.column(0).to_pylist()
 
 
 def _checksum(source: Source, photo: str) -> str | None:

@@ -7,6 +7,7 @@ order of the source, into the shards of their split. Only ids and keys of all ro
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,7 @@ def process_catalog(
         if intake.n_rows == 0:
             raise DataError(f"{source.name}: it has no rows; nothing to process")
         _check_bad(source, intake, data.max_bad_fraction)
-        intake.keys["same_image"] = same_images(source, intake.photos, pool)
+        intake.keys["same_image"] = same_images(source, spool, pool)
         grouping = group_products(intake.item_ids, intake.keys)
         splits = _splits(intake, grouping, data)
         photos, ok = _write_items(source, spool, folder, intake, grouping, splits, data, pool)
@@ -86,7 +87,7 @@ def process_catalog(
         report = account(source, intake, grouping, splits, ok, describer, photos)
         write_json(folder / "report.json", report)
         names = [path.name for path in folder.iterdir()]
-        ids = {split: sequence_sha256(intake.item_ids[i] for i in ok if splits[i] == split) for split in SPLITS}
+        ids = {split: sequence_sha256(str(intake.item_ids[i]) for i in ok if splits[i] == split) for split in SPLITS}
         write_manifest(folder, names, facts={"ids": ids})
     return report
 
@@ -115,9 +116,9 @@ def _write_items(
     splits: Sequence[Split],
     data: Data,
     pool: ThreadPoolExecutor,
-) -> tuple[PhotoTally, list[int]]:
+) -> tuple[PhotoTally, Sequence[int]]:
     """Second pass: photos decoded, rows written; returns what happened to photos and the indices written."""
-    tally, ok = PhotoTally(), []
+    tally, ok = PhotoTally(), array("q")
 
     def load(row: Mapping[str, Any]) -> tuple[NormalImage, bool] | ImageError:
         try:

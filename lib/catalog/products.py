@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,8 +18,11 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.catalog.columns import TextColumn, text_column
 from lib.catalog.schema import PRODUCT_KEYS, SPLITS, ProductKey, Split
 from lib.errors import ConfigError
+
+IntArray = npt.NDArray[np.int64]
 
 LINKING_KEYS: tuple[ProductKey, ...] = PRODUCT_KEYS[:-1]
 MAX_DERIVED = 50
@@ -103,7 +105,7 @@ def find_sku(pattern: re.Pattern[str] | None, *places: str | None) -> str | None
     return None
 
 
-def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[str | None]]) -> Grouping:
+def group_products(item_ids: Sequence[str] | TextColumn, keys: Mapping[ProductKey, Sequence[str | None]]) -> Grouping:
     """Tie items that share any key value into products (connected components).
 
     Args:
@@ -115,21 +117,27 @@ def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[s
         1 % of the items as well) is ignored and reported. An empty catalogue gives an empty grouping.
     """
     n_items = len(item_ids)
+    columns = {kind: text_column(values) for kind, values in keys.items()}
     ignored: list[tuple[ProductKey, str, int]] = []
-    levels: list[npt.NDArray[np.int64]] = []
-    items: list[int] = []
-    values: list[int] = []
+    levels: list[IntArray] = []
+    items: list[IntArray] = [np.zeros(0, dtype=np.int64)]
+    values: list[IntArray] = [np.zeros(0, dtype=np.int64)]
     n_values = 0
     for kind in LINKING_KEYS:
         limit = max(MAX_DERIVED, n_items // 100) if kind in ("column", "sku") else MAX_DERIVED
-        for value, members in _shared(keys.get(kind, ())):
-            if len(members) > limit:
-                ignored.append((kind, value, len(members)))
-                continue
-            items += members
-            values += [n_items + n_values] * len(members)
-            n_values += 1
-        levels.append(_components(n_items, items, values, n_values))
+        if kind in columns:
+            codes = columns[kind].codes()
+            counts = np.bincount(codes[codes >= 0])
+            for code in np.flatnonzero(counts > limit).tolist():
+                first = int((codes == code).argmax())
+                ignored.append((kind, str(columns[kind][first]), int(counts[code])))
+            ties = (counts > 1) & (counts <= limit)
+            numbers = n_items + n_values + np.cumsum(ties) - 1
+            members = np.flatnonzero((codes >= 0) & np.append(ties, False)[codes])
+            items.append(members)
+            values.append(numbers[codes[members]])
+            n_values += int(ties.sum())
+        levels.append(_components(n_items, np.concatenate(items), np.concatenate(values), n_values))
     final = levels[-1]
     core = _cores(levels, final)
     kinds: list[ProductKey] = ["single"] * n_items
@@ -137,7 +145,7 @@ def group_products(item_ids: Sequence[str], keys: Mapping[ProductKey, Sequence[s
         tied = np.bincount(labels)[labels] > 1 if n_items else labels == 0
         for item in np.flatnonzero(tied & (labels == labels[core[final]])):
             kinds[item] = kind
-    return Grouping(_name_products(item_ids, keys, final, ignored), kinds, tuple(ignored))
+    return Grouping(_name_products(text_column(item_ids), columns, final, ignored), kinds, tuple(ignored))
 
 
 def assign_splits(
@@ -155,21 +163,29 @@ def assign_splits(
         shares: of train, validation and test; they add up to 1.
         seed: of the hashes; the same on every machine.
     """
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
-    for product_id, category in zip(product_ids, categories, strict=True):
-        votes[product_id][category or ""] += bool(category)
-    strata: dict[str, list[str]] = defaultdict(list)
-    for product_id, counts in votes.items():
-        strata[min(counts, key=lambda name: (-counts[name], name))].append(product_id)
+    named = text_column(product_ids)
+    products = named.codes()
+    first = np.unique(products, return_index=True)[1]  # a product's first item; products in order of appearance
+    names = sorted({category for category in categories if category})
+    place = {name: number for number, name in enumerate(names)}
+    category = np.fromiter((place[c] if c else -1 for c in categories), dtype=np.int64, count=len(products))
+    votes, counts = np.unique(products[category >= 0] * len(names) + category[category >= 0], return_counts=True)
+    voted, choice = np.divmod(votes, max(len(names), 1))
+    order = np.lexsort((choice, -counts, voted))
+    winners = order[np.unique(voted[order], return_index=True)[1]]
+    stratum = np.full(len(first), -1, dtype=np.int64)
+    stratum[voted[winners]] = choice[winners]
+    hashes = np.fromiter((_hash(seed, "product", str(named[item])) for item in first), np.uint64, len(first))
+    ranks = named.ranks()[first]
     bounds = np.cumsum([shares[split] for split in SPLITS])[:-1]
-    split_of: dict[str, Split] = {}
-    for category, members in strata.items():
-        members.sort(key=lambda product_id: (_hash(seed, "product", product_id), product_id))
-        offset = _hash(seed, "category", category) / 2**64
-        for rank, product_id in enumerate(members):
-            position = (rank + offset) / len(members)
-            split_of[product_id] = SPLITS[int(np.searchsorted(bounds, position, side="right"))]
-    return [split_of[product_id] for product_id in product_ids]
+    codes = np.zeros(len(first), dtype=np.int64)
+    for number in np.unique(stratum).tolist():
+        members = np.flatnonzero(stratum == number)
+        members = members[np.lexsort((ranks[members], hashes[members]))]
+        offset = _hash(seed, "category", names[number] if number >= 0 else "") / 2**64
+        positions = (np.arange(len(members)) + offset) / len(members)
+        codes[members] = np.searchsorted(bounds, positions, side="right")
+    return [SPLITS[code] for code in codes[products]]
 
 
 def _hash(seed: int, kind: str, value: str) -> int:
@@ -177,23 +193,14 @@ def _hash(seed: int, kind: str, value: str) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _shared(values: Sequence[str | None]) -> list[tuple[str, list[int]]]:
-    """Values that two items or more have, with those items, in order of first appearance."""
-    members: dict[str, list[int]] = defaultdict(list)
-    for item, value in enumerate(values):
-        if value:
-            members[value].append(item)
-    return [(value, found) for value, found in members.items() if len(found) > 1]
-
-
-def _components(n_items: int, items: list[int], values: list[int], n_values: int) -> npt.NDArray[np.int64]:
+def _components(n_items: int, items: IntArray, values: IntArray, n_values: int) -> IntArray:
     size = n_items + n_values
     edges = coo_array((np.ones(len(items), dtype=np.int8), (items, values)), shape=(size, size))
     labels = connected_components(edges, directed=False)[1] if size else np.zeros(0)
     return np.asarray(labels[:n_items], dtype=np.int64)
 
 
-def _cores(levels: list[npt.NDArray[np.int64]], final: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _cores(levels: list[IntArray], final: IntArray) -> IntArray:
     """Per product, an item of its core: the largest part that the strongest key used in it ties together."""
     core = np.full(int(final.max(initial=-1)) + 1, -1, dtype=np.int64)
     for labels in levels:
@@ -208,23 +215,24 @@ def _cores(levels: list[npt.NDArray[np.int64]], final: npt.NDArray[np.int64]) ->
 
 
 def _name_products(
-    item_ids: Sequence[str],
-    keys: Mapping[ProductKey, Sequence[str | None]],
-    final: npt.NDArray[np.int64],
+    item_ids: TextColumn,
+    keys: Mapping[ProductKey, TextColumn],
+    final: IntArray,
     ignored: list[tuple[ProductKey, str, int]],
 ) -> list[str]:
     """The smallest given id, else SKU, else id stem; a name already taken gives way to an item id."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for item, component in enumerate(final.tolist()):
-        members[component].append(item)
     useless = {(kind, value) for kind, value, _ in ignored}
-    naming: list[tuple[ProductKey, Sequence[str | None]]] = [
+    naming: list[tuple[ProductKey, TextColumn]] = [
         (kind, keys[kind]) for kind in ("column", "sku", "item_id") if kind in keys
     ]
+    ranks = item_ids.ranks()
+    order = np.lexsort((ranks, final))
+    bounds = np.searchsorted(final[order], np.arange(int(final.max(initial=-1)) + 2))
     taken: set[str] = set()
-    names: dict[int, str] = {}
-    for component, found in sorted(members.items(), key=lambda entry: min(item_ids[item] for item in entry[1])):
-        smallest = min(item_ids[item] for item in found)
+    names = [""] * (len(bounds) - 1)
+    for component in np.argsort(ranks[order[bounds[:-1]]]).tolist():
+        found = order[bounds[component] : bounds[component + 1]].tolist()
+        smallest = str(item_ids[found[0]])
         name = smallest
         for kind, values in naming:
             usable = {v for v in (values[item] for item in found) if v and (kind, v) not in useless}
@@ -240,4 +248,4 @@ def _name_products(
             name, number = f"{smallest}~{number}", number + 1
         taken.add(name)
         names[component] = name
-    return [names[component] for component in final.tolist()]
+    return [names[component] for component in final]
