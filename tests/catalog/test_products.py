@@ -161,3 +161,15 @@ def test_systematic_sampling_by_hand():
         expected[product] = "train" if position < 0.6 else "validation" if position < 0.8 else "test"
     found = assign_splits(products, ["tees"] * 11, SHARES, 7)
     assert dict(zip(products, found, strict=True)) == expected
+
+
+def test_the_most_frequent_category_is_a_products_own() -> None:
+    """By name only where two are as frequent; photos without a category have no vote."""
+    products = [f"p{number}" for number in range(43) for _ in range(4)]
+
+    def splits(*categories: str | None) -> list[str]:
+        return assign_splits(products, list(categories) * 43, SHARES, 5)
+
+    assert splits("a", "z", "z", None) == splits("z", "z", "z", "z") != splits("a", "a", "a", "a")
+    assert splits("z", "a", "z", "a") == splits("a", "a", "a", "a")
+    assert splits(None, None, None, "z") == splits("z", "z", "z", "z") != splits(None, None, None, None)
