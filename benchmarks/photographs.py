@@ -22,7 +22,7 @@ from benchmarks.results import ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, Run, experiments, load_run, pooled
 from lib.errors import PipelineError
 from lib.evaluation.evaluation import Evaluation, load_evaluation
-from lib.evaluation.scoreboard import MODE
+from lib.evaluation.scoreboard import MODE, SPLITS
 from lib.params import Scoreboard, load_params, parse_params
 
 PHOTOGRAPHS = ROOT / "benchmarks" / "PHOTOGRAPHS.md"
@@ -39,6 +39,8 @@ PLAIN: Mapping[str, Any] = {
 }
 """The backbone before anything was done for attributes: captions alone, and all of its embedding learnt."""
 
+PROBES = {"probe": "accuracy", "balanced_probe": "balanced_accuracy"}
+"""Measures of a linear probe, and the name of their value."""
 
 MIN_PROBED = 50
 """Validation items below which one way to train the backbone cannot be told from another."""
@@ -158,18 +160,21 @@ def scoreboard(runs: Mapping[str, Run], params: Scoreboard) -> str:
 def probes(plain: Run, recipe: Run) -> str:
     """What a linear probe reads off the frozen embeddings of both backbones, and what the head then makes of each."""
     lines = [
-        "Frozen embeddings, test split: a linear probe's accuracy with its 95 % interval on the plain backbone",
-        "(captions alone, nothing fixed) and on the recipe's, and precision among ten, baseline → with the head.",
+        "Frozen embeddings: what a linear probe reads off the plain backbone (captions alone, nothing fixed) → off",
+        "the recipe's, as accuracy and as balanced accuracy (mean over the values, however rare), with intervals and",
+        "in brackets what the most frequent value of train scores; and precision among ten of that split, baseline →",
+        "with the head.",
         "",
-        "| label | n | most frequent | probe, plain | probe, recipe | @10, plain | @10, recipe |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| label | split | n | accuracy | balanced accuracy | @10, plain | @10, recipe |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
-    before, after = (run.baseline.metrics["probe"]["test"] for run in (plain, recipe))
-    for label, probe in after.items():
-        levels = [_probe(found[label]) if label in found else "" for found in (before, after)]
-        gains = [_levels(run, f"{label}@{run.baseline.k}") for run in (plain, recipe)]
-        cells = " | ".join([*levels, *gains])
-        lines.append(f"| {label} | {probe['n']} | {100 * probe['chance']:.1f} | {cells} |")
+    for label in recipe.baseline.metrics["probe"]["test"]:
+        for split in SPLITS:
+            cells = [_read_off(plain, recipe, split, label, name) for name in PROBES]
+            if all(cells):
+                n = recipe.baseline.metrics["probe"][split][label]["n"]
+                cells += [_levels(run, split, f"{label}@{run.baseline.k}") for run in (plain, recipe)]
+                lines.append(f"| {label} | {split} | {n} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -179,34 +184,43 @@ def backbones(found: Mapping[str, Evaluation]) -> str:
     labels = [label for label, probe in first.items() if probe["n"] >= MIN_PROBED]
     known = [f"{first[label]['n']} ({100 * first[label]['chance']:.1f})" for label in labels]
     lines = [
-        "Validation split, frozen embeddings: linear probe's accuracy / precision among ten, for the labels that",
-        f"{MIN_PROBED} validation items have. First row: how many, and the share of train's most frequent value.",
+        "Validation split, frozen embeddings: a linear probe's accuracy / balanced accuracy / precision among ten,",
+        f"for the labels that {MIN_PROBED} validation items have. First row: how many, and the share of train's most",
+        "frequent value.",
         "",
         f"| backbone | other than the recipe | {' | '.join(labels)} |",
         "|---|---|" + "---:|" * len(labels),
         f"| *items* | | {' | '.join(known)} |",
     ]
     for name, evaluation in found.items():
-        probed, searched = (evaluation.metrics[key] for key in ("probe", "validation"))
-        cells = [
-            f"{100 * probed['validation'][label]['accuracy']:.1f} / "
-            f"{100 * searched[MODE][f'{label}@{evaluation.k}']['value']:.1f}"
-            for label in labels
-        ]
+        cells = [" / ".join(_held(evaluation, label)) for label in labels]
         lines.append(f"| {name} | {BACKBONES[name].what} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _held(evaluation: Evaluation, label: str) -> list[str]:
+    probed = [evaluation.metrics[name]["validation"][label][value] for name, value in PROBES.items()]
+    searched = evaluation.metrics["validation"][MODE][f"{label}@{evaluation.k}"]["value"]
+    return [f"{100 * level:.1f}" for level in (*probed, searched)]
 
 
 def _delta(row: Mapping[str, float]) -> str:
     return f"{100 * row['delta']:+.1f} [{100 * row['delta_low']:+.1f}, {100 * row['delta_high']:+.1f}]"
 
 
-def _probe(probe: Mapping[str, float]) -> str:
-    return f"{100 * probe['accuracy']:.1f} [{100 * probe['low']:.1f}, {100 * probe['high']:.1f}]"
+def _read_off(plain: Run, recipe: Run, split: str, label: str, name: str) -> str:
+    """A probe before → after, with the chance level; nothing where either has none."""
+    found = [run.baseline.metrics[name][split].get(label) for run in (plain, recipe)]
+    if None in found:
+        return ""
+    levels = [
+        f"{100 * probe[PROBES[name]]:.1f} [{100 * probe['low']:.1f}, {100 * probe['high']:.1f}]" for probe in found
+    ]
+    return f"{' → '.join(levels)} ({100 * found[1]['chance']:.1f})"
 
 
-def _levels(run: Run, name: str) -> str:
-    found = [model.metrics["test"][MODE].get(name) for model in (run.baseline, run.protocol)]
+def _levels(run: Run, split: str, name: str) -> str:
+    found = [model.metrics[split][MODE].get(name) for model in (run.baseline, run.protocol)]
     return " → ".join(f"{100 * numbers['value']:.1f}" for numbers in found if numbers is not None)
 
 

@@ -123,16 +123,29 @@ def evaluation(*, accuracy: float, value: float, n: int = 80) -> Evaluation:
     rare = {**probe, "n": 4}
     rows = {"image_to_image": {"neckline@10": {"value": value}, "material@10": {"value": 0.0}}}
     probed = {"neckline": probe, "material": rare}
+    balanced = {
+        label: {
+            **numbers,
+            "balanced_accuracy": accuracy / 2,
+            "low": accuracy / 2,
+            "high": accuracy / 2,
+            "chance": 0.2,
+        }
+        for label, numbers in probed.items()
+    }
     metrics = {"probe": {"test": probed, "validation": probed}, "test": rows, "validation": rows}
+    metrics["balanced_probe"] = {"test": balanced, "validation": {"neckline": balanced["neckline"]}}
     return Evaluation(metrics, {}, {}, pd.DataFrame(), 10, "f")
 
 
 def test_probes_of_photographs_stand_before_and_after() -> None:
     plain = Run({}, evaluation(accuracy=0.31, value=0.1), evaluation(accuracy=0.0, value=0.125))
     recipe = Run({}, evaluation(accuracy=0.48, value=0.2), evaluation(accuracy=0.0, value=0.35))
-    assert probes(plain, recipe).splitlines()[-2:] == [
-        "| neckline | 80 | 30.0 | 31.0 [21.0, 41.0] | 48.0 [38.0, 58.0] | 10.0 → 12.5 | 20.0 → 35.0 |",
-        "| material | 4 | 30.0 | 31.0 [21.0, 41.0] | 48.0 [38.0, 58.0] | 0.0 → 0.0 | 0.0 → 0.0 |",
+    head = "31.0 [21.0, 41.0] → 48.0 [38.0, 58.0] (30.0) | 15.5 [15.5, 15.5] → 24.0 [24.0, 24.0] (20.0)"
+    assert probes(plain, recipe).splitlines()[-3:] == [
+        f"| neckline | test | 80 | {head} | 10.0 → 12.5 | 20.0 → 35.0 |",
+        f"| neckline | validation | 80 | {head} | 10.0 → 12.5 | 20.0 → 35.0 |",
+        f"| material | test | 4 | {head} | 0.0 → 0.0 | 0.0 → 0.0 |",
     ]
 
 
@@ -141,8 +154,8 @@ def test_ways_to_train_the_backbone_are_compared_on_what_enough_items_have() -> 
     found = {name: evaluation(accuracy=0.4 + place / 10, value=0.2) for place, name in enumerate(names)}
     lines = backbones(found).splitlines()
     assert lines[-3] == "| *items* | | 80 (30.0) |", "material has four items"
-    assert lines[-2].endswith(" | 40.0 / 20.0 |")
-    assert lines[-1] == f"| {names[1]} | {BACKBONES[names[1]].what} | 50.0 / 20.0 |"
+    assert lines[-2].endswith(" | 40.0 / 20.0 / 20.0 |")
+    assert lines[-1] == f"| {names[1]} | {BACKBONES[names[1]].what} | 50.0 / 25.0 / 20.0 |"
 
 
 @pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda catalogue: catalogue.folder)

@@ -25,6 +25,7 @@ from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
 from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.convnet import timm_name
+from lib.encoding.random_crops import normalise, random_collars, random_crops, to_unit
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
 from lib.params import BackboneTraining
@@ -37,11 +38,6 @@ MAX_GRADIENT = 10.0
 
 MARGIN = 1.125
 """Training images are kept this much larger than the convolutions read, so that a random crop rarely enlarges."""
-
-COLLAR_SCALE_MIN = 0.45
-"""Smallest share of the area that a crop of a collar keeps."""
-COLLAR_TURN = 0.15
-"""Radians by which a collar is turned at most."""
 
 MAX_DESCRIBED = 3_000
 """Train images, evenly spread, whose descriptors give the fixed dimensions."""
@@ -149,7 +145,7 @@ def _load_collars(processed: Path, visual: Any, *, size: int, workers: int) -> n
     with ThreadPoolExecutor(workers) as pool, tqdm(desc="collars", unit="image", mininterval=1) as bar:
         for batch in iter_images(processed, "train", 256):
             pixels = torch.stack(list(pool.map(decode, [image for _, image in batch]))).float().div_(255.0)
-            collars = cut_out(pixels, collar_places(_normalise(pixels)), size)
+            collars = cut_out(pixels, collar_places(normalise(pixels)), size)
             cut.append(collars.mul_(255.0).round_().clamp_(0.0, 255.0).byte().permute(0, 2, 3, 1).numpy())
             bar.update(len(batch))
     return np.concatenate(cut)
@@ -212,9 +208,9 @@ def _fit(
             order = rng.permutation(usable)
             for start in range(0, len(order) - batch_size + 1, batch_size):
                 rows = order[start : start + batch_size]
-                seen = _normalise(_random_crops(_pixels(images[rows]), side, params.crop_scale_min, rng))
+                seen = normalise(random_crops(to_unit(images[rows]), side, params.crop_scale_min, rng))
                 batch = texts.compose(rows)
-                shown = None if collars is None else _normalise(_random_collars(_pixels(collars[rows]), side, rng))
+                shown = None if collars is None else normalise(random_collars(to_unit(collars[rows]), side, rng))
                 loss = _loss(model, classifiers, seen, shown, batch, tokens, params.attribute_loss)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -286,54 +282,6 @@ def _loss(
     to_text = multi_positive_info_nce(logits.T, texts.matches.T, texts.differs.T)
     classified: torch.Tensor = classifiers(features, texts.codes)
     return (to_image + to_text) / 2 + attribute_loss * classified
-
-
-def _pixels(images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """(n, height, width, 3) uint8 -> (n, 3, height, width) from 0 to 1."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
-
-
-def _random_collars(pixels: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """Random crops of collars, turned by up to 9 degrees, brighter or darker, their colour channels exchanged.
-
-    A few hundred labels would be learnt by heart from the garments' colours: those the whole picture shows.
-    """
-    cropped = _random_crops(pixels, size, COLLAR_SCALE_MIN, rng, turn=COLLAR_TURN)
-    n = len(pixels)
-    order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (n, 1)), axis=1))
-    cropped = cropped.gather(1, order[:, :, None, None].expand_as(cropped))
-    contrast = torch.from_numpy(rng.uniform(0.6, 1.4, (n, 1, 1, 1)).astype(np.float32))
-    brightness = torch.from_numpy(rng.uniform(-0.2, 0.2, (n, 3, 1, 1)).astype(np.float32))
-    return (cropped - 0.5) * contrast + 0.5 + brightness
-
-
-def _random_crops(
-    pixels: torch.Tensor, size: int, scale_min: float, rng: np.random.Generator, *, turn: float = 0.0
-) -> torch.Tensor:
-    """Random crops and mirror images of a (batch, 3, height, width) tensor, scaled to `size`.
-
-    `scale_min` is the smallest share of the area that a crop keeps, `turn` the largest angle in radians.
-    """
-    n = len(pixels)
-    side = np.sqrt(rng.uniform(scale_min, 1.0, n))
-    shift = rng.uniform(-1.0, 1.0, (n, 2)) * (1.0 - side)[:, None]
-    mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)
-    transform = np.zeros((n, 2, 3), dtype=np.float32)
-    transform[:, 0, 0] = side * mirror
-    transform[:, 1, 1] = side
-    transform[:, :, 2] = shift
-    if turn:
-        angle = rng.uniform(-turn, turn, n)
-        transform[:, 0, 0], transform[:, 0, 1] = side * mirror * np.cos(angle), -side * np.sin(angle)
-        transform[:, 1, 0], transform[:, 1, 1] = side * mirror * np.sin(angle), side * np.cos(angle)
-    grid = functional.affine_grid(torch.from_numpy(transform), [n, 3, size, size], align_corners=False)
-    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def _normalise(pixels: torch.Tensor) -> torch.Tensor:
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

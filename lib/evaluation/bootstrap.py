@@ -63,6 +63,22 @@ def clustered_intervals(
     >>> found.low, found.high
     (array([1.]), array([1.]))
     """
+    means = resampled_means(values, clusters, resamples=resamples, rng=rng)
+    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    for column, drawn in enumerate(means.T):
+        counted = drawn[~np.isnan(drawn)]
+        if len(counted):
+            low[column], high[column] = np.quantile(counted, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Intervals(low, high)
+
+
+def resampled_means(
+    values: ScoreArray, clusters: IntArray, *, resamples: int, rng: np.random.Generator
+) -> ScoreArray:
+    """Column means of every resample, (resamples, n_metrics): what `clustered_intervals` takes its percentiles of.
+
+    Arguments and errors as there; NaN where a resample holds no counted query of a metric.
+    """
     if values.ndim != 2 or clusters.shape != (len(values),):
         raise ConfigError(f"clusters: expected one code per row of {values.shape}, got shape {clusters.shape}")
     if resamples < 1:
@@ -77,12 +93,7 @@ def clustered_intervals(
         drawn = weights @ counts
         with np.errstate(invalid="ignore", divide="ignore"):
             means[start : start + size] = np.where(drawn > 0, (weights @ sums) / drawn, np.nan)
-    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    for column in np.flatnonzero(counts.sum(axis=0) > 0):
-        counted = means[:, column][~np.isnan(means[:, column])]
-        if len(counted):
-            low[column], high[column] = np.quantile(counted, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Intervals(low, high)
+    return means
 
 
 def cluster_sums(values: ScoreArray, clusters: IntArray) -> tuple[ScoreArray, ScoreArray]:

@@ -49,6 +49,7 @@ from lib.evaluation.measure import (
     measure_precision,
     measure_rankings,
     summarise,
+    summarise_balanced,
 )
 from lib.evaluation.official import measure_official
 from lib.evaluation.probe import linear_probe
@@ -138,7 +139,8 @@ def evaluate(embedded: EmbeddingSet, params: Evaluate, *, pattern_only: Sequence
             table = query_table(search.queries, search.gallery, OFFICIAL, search.top, {}, k=params.k)
             tables.append(table.assign(official_rank=search.ranks))
     rng = np.random.default_rng(params.bootstrap.seed)
-    metrics["probe"], probe_skipped = _probes(embedded, codes, products, rng, params.bootstrap)
+    probed, balanced, probe_skipped = _probes(embedded, codes, products, rng, params.bootstrap)
+    metrics |= {"probe": probed, "balanced_probe": balanced}
     for split, reasons in probe_skipped.items():
         skipped[split]["probe"] = reasons
     skipped = {split: modes for split, modes in skipped.items() if modes}
@@ -264,8 +266,10 @@ def _probes(
     products: Codes,
     rng: np.random.Generator,
     bootstrap: Bootstrap,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Reasons]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], dict[str, Reasons]]:
+    """Accuracy and balanced accuracy per split and label, and why a label has none."""
     found: dict[str, dict[str, Any]] = {split: {} for split in QUERY_SPLITS}
+    balanced: dict[str, dict[str, Any]] = {split: {} for split in QUERY_SPLITS}
     skipped: dict[str, Reasons] = {}
     images = np.asarray(embedded.catalog.images)
     for label, code in tqdm(codes.items(), desc="linear probes", mininterval=1, delay=2):
@@ -277,8 +281,14 @@ def _probes(
         probe = linear_probe(images, code.gallery, held_out, rng=rng)
         for split, measured in probe.splits.items():
             numbers = summarise({label: measured}, clusters[split], bootstrap)[label]
-            renamed = {"value": "accuracy", "n_queries": "n"}
-            found[split][label] = {renamed.get(name, name): number for name, number in numbers.items()}
+            found[split][label] = _renamed(numbers, "accuracy")
+            numbers = summarise_balanced(measured, held_out[split][1], clusters[split], bootstrap)
+            balanced[split][label] = _renamed(numbers, "balanced_accuracy")
         for split, reason in probe.skipped.items():
             skipped.setdefault(split, {})[label] = reason
-    return found, skipped
+    return found, balanced, skipped
+
+
+def _renamed(numbers: Mapping[str, float], value: str) -> dict[str, float]:
+    renamed = {"value": value, "n_queries": "n"}
+    return {renamed.get(name, name): number for name, number in numbers.items()}

@@ -64,7 +64,7 @@ class Evaluation:
     Attributes:
         metrics: `{split: {mode: {metric: {"value", "low", "high", "n_queries", "chance", "ceiling"}}}}` and
             beside the splits `"probe": {split: {label: {"accuracy", "low", "high", "n", "chance", "ceiling"}}}`
-            and, when not empty,
+            and `"balanced_probe"`, the same with "balanced_accuracy" in place of "accuracy"; when not empty also
             `"skipped": {split: {mode or "probe": {metric: reason}}}`.
         by_category: `{split: {mode: {category2: {metric: …}}}}`, the categories of the queries.
         by_material: the same by material.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.evaluation import metrics
-from lib.evaluation.bootstrap import clustered_intervals
+from lib.evaluation.bootstrap import LEVEL, clustered_intervals, resampled_means
 from lib.params import Bootstrap
 from lib.retrieval.search import TopK
 
@@ -179,6 +179,43 @@ def summarise(
             "ceiling": rounded(np.nanmean(metric.ceiling)),
         }
     return summary
+
+
+def summarise_balanced(
+    measured: Measured, values: IntArray, clusters: IntArray, bootstrap: Bootstrap
+) -> dict[str, float]:
+    """Mean over the values of each value's mean: for hits of a classifier its balanced accuracy.
+
+    Every value counts the same, however few queries have it (Brodersen et al. 2010, "The balanced accuracy and its
+    posterior distribution").
+
+    Args:
+        measured: one metric, of at least one query that counts.
+        values: (n_queries,) value codes; those of queries that do not count do not matter.
+        clusters: (n_queries,) product codes.
+        bootstrap: resamples and seed. A resample averages over the values that it holds.
+
+    Returns:
+        The keys of `summarise`.
+    """
+    counts = ~np.isnan(measured.value)
+    present = np.unique(values[counts])
+    columns = np.where((values[:, None] == present) & counts[:, None], measured.value[:, None], np.nan)
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = np.nanmean(resampled_means(columns, clusters, resamples=bootstrap.resamples, rng=rng), axis=1)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+
+    def balanced(of_queries: ScoreArray) -> float:
+        return rounded(np.mean([of_queries[counts & (values == value)].mean() for value in present]))
+
+    return {
+        "value": balanced(measured.value),
+        "low": rounded(low),
+        "high": rounded(high),
+        "n_queries": int(counts.sum()),
+        "chance": balanced(measured.chance),
+        "ceiling": balanced(measured.ceiling),
+    }
 
 
 def rounded(value: float | np.floating) -> float:

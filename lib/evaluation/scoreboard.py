@@ -70,8 +70,9 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
     Returns:
         `{"test": {row: {"baseline", "protocol", "delta", "delta_low", "delta_high", "n_queries", "chance",
         "ceiling"}}, "validation": {…}, "targets_met", "success", "probe": {split: {label: {"accuracy",
-        "low", "high", "n", "chance", "ceiling"}}}}` and, when not empty, `"skipped": {split: {row: reason}}`. The
-        probes are the baseline's: what its frozen embeddings hold. Success is 1 when the headline target is met on
+        "low", "high", "n", "chance", "ceiling"}}}, "balanced_probe": {…}}` and, when not empty,
+        `"skipped": {split: {row: reason}}`. The probes are the baseline's: what its frozen embeddings hold. Success
+        is 1 when the headline target is met on
         test and every class row gains; a row that was skipped is neither.
 
     Raises:
@@ -109,7 +110,8 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
     gains = all(row is not None and row["delta"] > 0 for row in classes)
     board["targets_met"] = sum(met)
     board["success"] = int(bool(headline) and all(headline) and gains)
-    board["probe"] = {split: baseline.metrics["probe"][split] for split in SPLITS}
+    for name in ("probe", "balanced_probe"):
+        board[name] = {split: baseline.metrics[name][split] for split in SPLITS}
     if any(skipped.values()):
         board["skipped"] = {split: reasons for split, reasons in skipped.items() if reasons}
     return board

@@ -23,6 +23,7 @@ _NOTE = (
 )
 
 
+_BALANCED_NOTE = "Balanced: mean over the values of the share found, so that rare values count as frequent ones do."
 _OFFICIAL_NOTE = (
     "official_hit_rate@k: share of the official queries with an image of their item among the top k of the official\n"
     "gallery, which the literature calls Recall@k; its intervals are clustered by official item."
@@ -53,11 +54,12 @@ def text_table(board: dict[str, Any], params: Scoreboard) -> str:
         for name, reason in board.get("skipped", {}).get(split, {}).items():
             lines.append(f"- {name:<{_WIDTHS[0]}} skipped: {reason}")
     lines += ["", "LINEAR PROBES on the baseline's frozen image embeddings: can they tell the values apart at all?"]
-    lines.append(f"  {'label':<10}{'split':<11} {'n':>6} {'chance':>7} {'accuracy':>9}")
-    for label, split, probe in _probes(board):
-        levels = f"{probe['n']:>6} {100 * probe['chance']:>7.1f} {100 * probe['accuracy']:>9.1f}"
-        lines.append(f"  {label:<10}{split:<11} {levels}{_probe_note(probe)}")
-    return "\n".join([*lines, "", *_notes(board), ""])
+    lines.append(f"  {'label':<10}{'split':<11} {'n':>6} {'chance':>7} {'accuracy':>9} {'chance':>9} {'balanced':>9}")
+    for label, split, probe, balanced in _probes(board):
+        chance, *others = _levels(probe, balanced)
+        levels = " ".join([f"{chance:>7}", *(f"{level:>9}" for level in others)])
+        lines.append(f"  {label:<10}{split:<11} {probe['n']:>6} {levels}{_probe_note(probe)}")
+    return "\n".join([*lines, _BALANCED_NOTE, "", *_notes(board), ""])
 
 
 def markdown_table(board: dict[str, Any], params: Scoreboard) -> str:
@@ -72,11 +74,12 @@ def markdown_table(board: dict[str, Any], params: Scoreboard) -> str:
         for name, reason in board.get("skipped", {}).get(split, {}).items():
             lines.append(f"| – | {_escaped(name)} |{' |' * (len(_HEAD) - 1)} skipped: {_escaped(reason)} |")
     lines += ["", "## Linear probes", "", "On the baseline's frozen image embeddings.", ""]
-    lines += ["| label | split | n | chance | accuracy |", "|---|---|---:|---:|---|"]
-    for label, split, probe in _probes(board):
-        levels = f"{probe['n']} | {100 * probe['chance']:.1f} | {100 * probe['accuracy']:.1f}"
+    lines += ["| label | split | n | chance | accuracy | chance | balanced |", "|---|---|---:|---:|---:|---:|---|"]
+    for label, split, probe, balanced in _probes(board):
+        levels = " | ".join([str(probe["n"]), *_levels(probe, balanced)])
         lines.append(f"| {label} | {split} | {levels}{_probe_note(probe)} |")
-    return "\n".join([*lines, "", *(note.replace("\n", " ") for note in _notes(board)), ""])
+    notes = [note.replace("\n", " ") for note in _notes(board)]
+    return "\n".join([*lines, "", _BALANCED_NOTE, "", *notes, ""])
 
 
 def _headline(target: Target, rows: dict[str, BoardRow]) -> str:
@@ -112,15 +115,20 @@ def _notes(board: dict[str, Any]) -> list[str]:
     return [_NOTE, _OFFICIAL_NOTE] if any(name.startswith("official_") for name in board["test"]) else [_NOTE]
 
 
-def _probes(board: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
-    """(label, split, numbers), label by label."""
+def _probes(board: dict[str, Any]) -> list[tuple[str, str, dict[str, float], dict[str, float]]]:
+    """(label, split, accuracy, balanced accuracy), label by label."""
     labels = dict.fromkeys(label for split in SPLITS for label in board["probe"][split])
     return [
-        (label, split, board["probe"][split][label])
+        (label, split, board["probe"][split][label], board["balanced_probe"][split][label])
         for label in labels
         for split in SPLITS
         if label in board["probe"][split]
     ]
+
+
+def _levels(probe: dict[str, float], balanced: dict[str, float]) -> list[str]:
+    levels = (probe["chance"], probe["accuracy"], balanced["chance"], balanced["balanced_accuracy"])
+    return [f"{100 * level:.1f}" for level in levels]
 
 
 def _probe_note(probe: dict[str, float]) -> str:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lib.encoding.backbone_training import _random_collars
 from lib.encoding.collars import ABOVE, REACH, _wall, collar_places, cut_out
+from lib.encoding.random_crops import random_collars
 
 import open_clip  # isort: skip
 
@@ -132,12 +132,12 @@ def test_collars_are_shown_in_other_colours_and_the_same_shape() -> None:
     """A red spot may come in any channel; how many pixels it has is the crop's doing, not the colour's."""
     pixels = torch.zeros(200, 3, 72, 72)
     pixels[:, 0, 18:54, 18:54] = 1.0
-    shown = _random_collars(pixels, 64, np.random.default_rng(0))
+    shown = random_collars(pixels, 64, np.random.default_rng(0))
     assert shown.shape == (200, 3, 64, 64)
     contrast = shown.amax(dim=(2, 3)) - shown.amin(dim=(2, 3))  # (200, 3)
     assert set(contrast.argmax(dim=1).tolist()) == {0, 1, 2}
     assert (contrast.amax(dim=1) > 0.5).all() and (contrast.sort(dim=1).values[:, :2] < 1e-5).all()
     spots = (shown.amax(dim=1) > shown.amax(dim=1).amax(dim=(1, 2), keepdim=True) - 0.2).float().mean(dim=(1, 2))
     assert spots.min() > 0.2 and spots.max() < 0.7
-    again = _random_collars(pixels, 64, np.random.default_rng(0))
+    again = random_collars(pixels, 64, np.random.default_rng(0))
     assert torch.equal(shown, again)

@@ -21,6 +21,7 @@ from lib.encoding import backbone_training
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.backbone_training import model_config, train_backbone
 from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
+from lib.encoding.random_crops import normalise, to_unit
 from lib.params import BackboneTraining, load_params
 
 import open_clip  # isort: skip
@@ -218,7 +219,7 @@ def test_training_teaches_the_column_of_the_collar(tmp_path: Path) -> None:
     )
     shown = torch.stack([preprocess(Image.open(io.BytesIO(image)).convert("RGB")) for _, image in next(iter(images))])
     expected = learnt.collars(shown, 64)
-    stored = backbone_training._normalise(backbone_training._pixels(collars[:4]))
+    stored = normalise(to_unit(collars[:4]))
     torch.testing.assert_close(stored, expected, atol=0.01, rtol=0)  # half a level of 255
 
 

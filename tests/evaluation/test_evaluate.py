@@ -173,7 +173,7 @@ def test_pattern_only_categories_are_no_category(evaluation: Evaluation) -> None
 
 
 def test_every_figure_has_its_number_of_queries_chance_ceiling_and_interval(evaluation: Evaluation) -> None:
-    """Leaves of all three trees; a linear probe calls its value accuracy."""
+    """Leaves of all three trees; a linear probe calls its value accuracy or balanced accuracy."""
     leaves: list[dict[str, float]] = []
 
     def walk(tree: dict[str, object]) -> None:
@@ -190,8 +190,9 @@ def test_every_figure_has_its_number_of_queries_chance_ceiling_and_interval(eval
     for tree in (evaluation.metrics, evaluation.by_category, evaluation.by_material):
         walk(tree)
     assert len(leaves) > 300
+    renamed = {"accuracy": "value", "balanced_accuracy": "value", "n": "n_queries"}
     for leaf in leaves:
-        leaf = {{"accuracy": "value", "n": "n_queries"}.get(name, name): number for name, number in leaf.items()}
+        leaf = {renamed.get(name, name): number for name, number in leaf.items()}
         assert set(leaf) == {"value", "low", "high", "n_queries", "chance", "ceiling"}, leaf
         named = leaf["value"]
         assert leaf["low"] - 1e-9 <= named <= leaf["high"] + 1e-9 and named <= leaf["ceiling"] + 1e-9

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from lib.evaluation import probe
+from lib.evaluation.bootstrap import draw_counts
+from lib.evaluation.measure import Measured, summarise_balanced
 from lib.evaluation.probe import linear_probe
+from lib.params import Bootstrap
 
 
 def example(rng: np.random.Generator, n: int, *, signal: float) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +60,22 @@ def test_unknown_left_out_and_sample_repeats(monkeypatch: pytest.MonkeyPatch) ->
     one, two = (probe_.splits["a"].value for probe_ in found)
     np.testing.assert_array_equal(one, two)
     assert (~np.isnan(one)).sum() == (values >= 0).sum()
+
+
+def test_balanced_accuracy_is_the_mean_over_values_also_in_every_resample() -> None:
+    rng = np.random.default_rng(4)
+    values = np.array([*[0] * 30, *[1] * 6, *[2] * 3, -1])
+    predicted = np.where(rng.random(40) < 0.6, values, 0)
+    clusters = np.repeat(np.arange(20), 2)
+    hits, majority = ((found == values).astype(float) for found in (predicted, np.zeros(40)))
+    measured = Measured(*np.where(values < 0, np.nan, [hits, majority, np.ones(40)]))
+    found = summarise_balanced(measured, values, clusters, Bootstrap(resamples=500, seed=3))
+    assert found["value"] == pytest.approx(balanced_accuracy_score(values[:39], predicted[:39]))
+    assert found["chance"] == pytest.approx(1 / 3) and found["ceiling"] == 1.0 and found["n_queries"] == 39
+
+    drawn = []
+    for weights in draw_counts(20, 500, np.random.default_rng(3)):
+        rows = np.repeat(np.arange(40), weights[clusters].astype(int))
+        rows = rows[values[rows] >= 0]
+        drawn.append(np.mean([hits[rows][values[rows] == value].mean() for value in np.unique(values[rows])]))
+    assert [found["low"], found["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
