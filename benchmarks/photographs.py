@@ -4,7 +4,8 @@
 whole pipeline, in a private copy under `.cache/seeds/`, the backbone trained from nothing on their own train split:
 as the recipe stands, under other seeds, and with the plain backbone that the first one was. Prints, and with
 `--write` keeps in `benchmarks/PHOTOGRAPHS.md`, the scoreboard of the test split and what a linear probe reads off the
-frozen embeddings before and after. `--backbones` measures other ways to train the backbone instead, on validation.
+frozen embeddings before and after. `--backbones` measures other ways to train the backbone instead, on validation;
+`--divisions` the recipe where other products are held out (`data.seed`), so that more of them are asked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.ablation_variants import apply_overrides
 from benchmarks.results import ROOT, write_section
@@ -89,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=[catalogue.folder for catalogue in CATALOGUES])
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="the first one is shown in full")
     parser.add_argument("--backbones", action="store_true", help="other ways to train the backbone, on validation")
+    parser.add_argument("--divisions", type=int, nargs="+", help="seeds of other divisions into splits, instead")
     parser.add_argument("--write", action="store_true", help="also write benchmarks/PHOTOGRAPHS.md")
     args = parser.parse_args(argv)
     if args.data is None:
@@ -97,12 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.only is not None and catalogue.folder not in args.only:
             continue
         data = args.data / catalogue.folder
+        title = catalogue.title
         try:
-            text = backbones_of(catalogue, data) if args.backbones else scoreboard_of(catalogue, data, args.seeds)
+            if args.backbones:
+                title, text = f"{title}: the backbone", backbones_of(catalogue, data)
+            elif args.divisions:
+                title, text = f"{title}: other divisions", divisions_of(catalogue, data, args.divisions)
+            else:
+                text = scoreboard_of(catalogue, data, args.seeds)
         except PipelineError as error:
             print(f"error: photographs: {error}", file=sys.stderr)
             return error.exit_code
-        title = f"{catalogue.title}: the backbone" if args.backbones else catalogue.title
         print(f"## {title}\n\n{text}\n", flush=True)
         if args.write:
             write_section(title, text, path=PHOTOGRAPHS, introduction=INTRODUCTION)
@@ -126,6 +135,17 @@ def backbones_of(catalogue: Catalogue, data: Path) -> str:
     kept = experiments(wanted, catalogue.recipe, data, models=["baseline"])
     found = {name: load_evaluation(folder / "baseline") for name, folder in kept.items()}
     return f"`python -m benchmarks.photographs --data FOLDER --backbones`\n\n{backbones(found)}"
+
+
+def divisions_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str:
+    """The section of a catalogue with other products held out; the recipe's own division comes first."""
+    params = load_params(catalogue.recipe)
+    wanted: dict[str, Mapping[str, Any]] = {str(params.data.seed): dict.fromkeys(SEED_KEYS, params.train.seed)}
+    wanted |= {f"division-{seed}": {"data.seed": seed} for seed in seeds}
+    kept = experiments(wanted, catalogue.recipe, data)
+    runs = {name.removeprefix("division-"): load_run(folder) for name, folder in kept.items()}
+    command = f"python -m benchmarks.photographs --data FOLDER --divisions {' '.join(map(str, seeds))}"
+    return f"`{command}`\n\n{divisions(runs, params.scoreboard)}"
 
 
 def _changes(backbone: Backbone, catalogue: Catalogue) -> bool:
@@ -155,6 +175,49 @@ def scoreboard(runs: Mapping[str, Run], params: Scoreboard) -> str:
         target = _verdict(targets[name].points, row["delta"]) if name in targets else ""
         lines.append(f"| {name} | {row['n_queries']} | {levels} | {_delta(row)} | {over} | {least} | {target} |")
     return "\n".join(lines)
+
+
+def divisions(runs: Mapping[str, Run], params: Scoreboard) -> str:
+    """What each test row gained, division by division and over all, and what a probe reads off the embeddings."""
+    together = pooled(list(runs.values()), params)
+    lines = [
+        "Points gained on the test split when other products are held out (`data.seed`), everything trained anew;",
+        "all: the queries of every division at once, a product drawn with all of its own. The recipe was chosen on",
+        f"the validation split of division {next(iter(runs))}, of whose products the others' test splits hold some.",
+        "",
+        f"| row | n | {' | '.join(f'division {name}' for name in runs)} | all |",
+        "|---|---:|" + "---:|" * (len(runs) + 1),
+    ]
+    for name, row in together.items():
+        cells = [_delta(run.board[name]) if name in run.board else "" for run in runs.values()]
+        lines.append(f"| {name} | {row['n_queries']} | {' | '.join(cells)} | {_delta(row)} |")
+    lines += [
+        "",
+        "Frozen embeddings, test split: a linear probe's accuracy, balanced accuracy; in brackets what the most",
+        "frequent value of train scores. Mean: over the divisions, each counting the same.",
+        "",
+        f"| label | {' | '.join(f'division {name}' for name in runs)} | mean |",
+        "|---|" + "---:|" * (len(runs) + 1),
+    ]
+    labels = dict.fromkeys(label for run in runs.values() for label in run.baseline.metrics["probe"]["test"])
+    for label in labels:
+        found = [_accuracies(run, label) for run in runs.values()]
+        mean = np.mean([levels for levels in found if levels], axis=0).tolist()
+        lines.append(f"| {label} | {' | '.join(map(_in_words, found))} | {_in_words(mean)} |")
+    return "\n".join(lines)
+
+
+def _accuracies(run: Run, label: str) -> list[float]:
+    """Of a probe on the test split: accuracy, its chance level, balanced accuracy and its; nothing without one."""
+    found = [(run.baseline.metrics[name]["test"].get(label), value) for name, value in PROBES.items()]
+    return [probe[key] for probe, value in found if probe is not None for key in (value, "chance")]
+
+
+def _in_words(levels: Sequence[float]) -> str:
+    if not levels:
+        return ""
+    accuracy, frequent, balanced, one_of = (f"{100 * level:.1f}" for level in levels)
+    return f"{accuracy} ({frequent}), {balanced} ({one_of})"
 
 
 def probes(plain: Run, recipe: Run) -> str:

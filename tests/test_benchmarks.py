@@ -14,7 +14,7 @@ from benchmarks.ablation_variants import apply_overrides
 from benchmarks.compatibility import markdown as compatibility_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
-from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, probes
+from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, divisions, probes
 from benchmarks.photographs import main as photographs
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import ALL, SEED_KEYS, Run, main, markdown
@@ -147,6 +147,16 @@ def test_probes_of_photographs_stand_before_and_after() -> None:
         f"| neckline | validation | 80 | {head} | 10.0 → 12.5 | 20.0 → 35.0 |",
         f"| material | test | 4 | {head} | 0.0 → 0.0 | 0.0 → 0.0 |",
     ]
+
+
+def test_divisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"delta": 0.05, "delta_low": 0.01, "delta_high": 0.09, "n_queries": 160}
+    monkeypatch.setattr("benchmarks.photographs.pooled", lambda runs, params: {"neckline@10": row, "rare@10": row})
+    first = Run({"neckline@10": row}, evaluation(accuracy=0.31, value=0.1), evaluation(accuracy=0.0, value=0.1))
+    other = Run({"neckline@10": row}, evaluation(accuracy=0.41, value=0.1), evaluation(accuracy=0.0, value=0.1))
+    lines = divisions({"42": first, "7": other}, load_params(CATALOGUES[0].recipe).scoreboard).splitlines()
+    assert "| rare@10 | 160 |  |  | +5.0 [+1.0, +9.0] |" in lines
+    assert "| neckline | 31.0 (30.0), 15.5 (20.0) | 41.0 (30.0), 20.5 (20.0) | 36.0 (30.0), 18.0 (20.0) |" in lines
 
 
 def test_ways_to_train_the_backbone_are_compared_on_what_enough_items_have() -> None:
