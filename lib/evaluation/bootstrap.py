@@ -64,12 +64,18 @@ def clustered_intervals(
     (array([1.]), array([1.]))
     """
     means = resampled_means(values, clusters, resamples=resamples, rng=rng)
-    low, high = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    for column, drawn in enumerate(means.T):
-        counted = drawn[~np.isnan(drawn)]
-        if len(counted):
-            low[column], high[column] = np.quantile(counted, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    ends = [percentile_interval(drawn) for drawn in means.T]
+    low, high = np.array(ends, dtype=np.float64).reshape(len(ends), 2).T
     return Intervals(low, high)
+
+
+def percentile_interval(drawn: ScoreArray) -> tuple[float, float]:
+    """Ends of the 95 % percentile interval of what resamples came to; those that are NaN are left out."""
+    counted = drawn[~np.isnan(drawn)]
+    if not len(counted):
+        return np.nan, np.nan
+    low, high = np.quantile(counted, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return low, high
 
 
 def resampled_means(

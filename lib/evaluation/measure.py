@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lib.evaluation import metrics
-from lib.evaluation.bootstrap import LEVEL, clustered_intervals, resampled_means
+from lib.evaluation.bootstrap import clustered_intervals, percentile_interval, resampled_means
 from lib.params import Bootstrap
 from lib.retrieval.search import TopK
 
@@ -187,34 +187,33 @@ def summarise_balanced(
     """Mean over the values of each value's mean: for hits of a classifier its balanced accuracy.
 
     Every value counts the same, however few queries have it (Brodersen et al. 2010, "The balanced accuracy and its
-    posterior distribution").
+    posterior distribution"). The interval is of the mean with these weights: a rare value that a resample misses
+    altogether would otherwise drop out of its mean, and most resamples would come to more than all queries do.
 
     Args:
         measured: one metric, of at least one query that counts.
         values: (n_queries,) value codes; those of queries that do not count do not matter.
         clusters: (n_queries,) product codes.
-        bootstrap: resamples and seed. A resample averages over the values that it holds.
+        bootstrap: resamples and seed.
 
     Returns:
         The keys of `summarise`.
     """
-    counts = ~np.isnan(measured.value)
-    present = np.unique(values[counts])
-    columns = np.where((values[:, None] == present) & counts[:, None], measured.value[:, None], np.nan)
+    counted = ~np.isnan(measured.value)
+    present, place, counts = np.unique(values[counted], return_inverse=True, return_counts=True)
+    weights = np.full(len(values), np.nan)
+    weights[counted] = 1.0 / (len(present) * counts[place])
     rng = np.random.default_rng(bootstrap.seed)
-    drawn = np.nanmean(resampled_means(columns, clusters, resamples=bootstrap.resamples, rng=rng), axis=1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-
-    def balanced(of_queries: ScoreArray) -> float:
-        return rounded(np.mean([of_queries[counts & (values == value)].mean() for value in present]))
-
+    columns = np.column_stack([weights * measured.value, weights])
+    sums, weight = resampled_means(columns, clusters, resamples=bootstrap.resamples, rng=rng).T
+    low, high = percentile_interval(sums / weight)
     return {
-        "value": balanced(measured.value),
+        "value": rounded(np.nansum(weights * measured.value)),
         "low": rounded(low),
         "high": rounded(high),
-        "n_queries": int(counts.sum()),
-        "chance": balanced(measured.chance),
-        "ceiling": balanced(measured.ceiling),
+        "n_queries": int(counted.sum()),
+        "chance": rounded(np.nansum(weights * measured.chance)),
+        "ceiling": rounded(np.nansum(weights * measured.ceiling)),
     }
 
 

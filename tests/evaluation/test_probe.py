@@ -62,20 +62,30 @@ def test_unknown_left_out_and_sample_repeats(monkeypatch: pytest.MonkeyPatch) ->
     assert (~np.isnan(one)).sum() == (values >= 0).sum()
 
 
-def test_balanced_accuracy_is_the_mean_over_values_also_in_every_resample() -> None:
+def test_balanced_accuracy_counts_every_value_alike_also_in_the_interval() -> None:
     rng = np.random.default_rng(4)
-    values = np.array([*[0] * 30, *[1] * 6, *[2] * 3, -1])
+    values = np.array([*[0] * 30, *[1] * 6, *[2] * 2, 3, -1])
     predicted = np.where(rng.random(40) < 0.6, values, 0)
     clusters = np.repeat(np.arange(20), 2)
     hits, majority = ((found == values).astype(float) for found in (predicted, np.zeros(40)))
     measured = Measured(*np.where(values < 0, np.nan, [hits, majority, np.ones(40)]))
     found = summarise_balanced(measured, values, clusters, Bootstrap(resamples=500, seed=3))
     assert found["value"] == pytest.approx(balanced_accuracy_score(values[:39], predicted[:39]))
-    assert found["chance"] == pytest.approx(1 / 3) and found["ceiling"] == 1.0 and found["n_queries"] == 39
+    assert found["chance"] == pytest.approx(1 / 4) and found["ceiling"] == 1.0 and found["n_queries"] == 39
 
+    share = {value: 1 / (values == value).sum() for value in range(4)}
     drawn = []
     for weights in draw_counts(20, 500, np.random.default_rng(3)):
-        rows = np.repeat(np.arange(40), weights[clusters].astype(int))
-        rows = rows[values[rows] >= 0]
-        drawn.append(np.mean([hits[rows][values[rows] == value].mean() for value in np.unique(values[rows])]))
+        rows = [row for row in range(39) for _ in range(int(weights[clusters[row]]))]
+        drawn.append(np.average([hits[row] for row in rows], weights=[share[values[row]] for row in rows]))
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+    assert found["low"] < found["value"] < found["high"]
+
+
+def test_balanced_accuracy_where_hardly_anything_is_known() -> None:
+    """Most resamples then hold no query that counts."""
+    value = np.array([1.0, *[np.nan] * 29])
+    found = summarise_balanced(
+        Measured(value, value, value), np.zeros(30, np.int64), np.arange(30), Bootstrap(resamples=200, seed=1)
+    )
+    assert found == dict.fromkeys(("value", "low", "high", "chance", "ceiling"), 1.0) | {"n_queries": 1}
