@@ -134,7 +134,7 @@ def mine(folder: Path, task: Answer) -> Answer:
     from lib.supervision.codes import group_pairs
     from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
-    catalog = load_embedding_set(Path(task["data"]) / "embedded", columns=READ).catalog
+    catalog = load_embedding_set(Path(task["data"]) / "embedded", columns=READ, compact=True).catalog
     params = load_params(ROOT / "params.yaml").mine.model_copy(
         update={"max_anchors": task["anchors"], "within": task.get("within", "catalogue")}
     )

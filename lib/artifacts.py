@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,21 +96,32 @@ def write_parquet(path: Path, table: pa.Table | pd.DataFrame, *, row_group_size:
         pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_parquet(
+    path: Path, columns: list[str] | None = None, *, coded: Collection[str] | None = None
+) -> pd.DataFrame:
     """Read a table into pandas; strings stay strings, nulls become `None`.
+
+    Args:
+        path: the file.
+        columns: which; None: all.
+        coded: of a large table: strings stay Arrow's, those of these columns as sorted categories, and nulls are
+            pandas' own. They take a tenth of the memory of Python's strings, which a process never gives back whole.
 
     Raises:
         IntegrityError: the file is missing or is no parquet file.
     """
     try:
-        table = pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns, read_dictionary=None if coded is None else list(coded))
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(path, f"not a readable parquet file ({error})") from None
     frame: pd.DataFrame = table.to_pandas()
     for name in frame.columns:
-        if name in table.column_names and pa.types.is_string(table.schema.field(name).type):
+        if coded is not None:
+            if name in coded:
+                frame[name] = frame[name].cat.set_categories(sorted(frame[name].cat.categories))
+        elif name in table.column_names and pa.types.is_string(table.schema.field(name).type):
             frame[name] = pd.Series(_strings(table.column(name)), index=frame.index, dtype=object)
         elif pd.api.types.is_string_dtype(frame[name].dtype):
             column = frame[name].astype(object)

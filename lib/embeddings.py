@@ -51,6 +51,8 @@ META_COLUMNS = (
 """Strings. `product_key` names the weakest key that tied the item to its product; `caption` is the embedded text;
 `partition` and `partition_item` are the item's part in an official protocol and the id that it matches by."""
 
+IDS = ("item_id", "product_id")
+"""Columns whose values nearly all differ."""
 META_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in META_COLUMNS])
 _ROW_GROUP = 10_000
 
@@ -220,12 +222,13 @@ class _SideWriter:
         np.lib.format.write_array_header_1_0(file, header)
 
 
-def load_embedding_set(folder: Path, *, columns: Sequence[str] = META_COLUMNS) -> EmbeddingSet:
+def load_embedding_set(folder: Path, *, columns: Sequence[str] = META_COLUMNS, compact: bool = False) -> EmbeddingSet:
     """Verify and open an embedded catalogue; the arrays are memory-mapped read-only.
 
     Args:
         folder: as written by `save_embedding_set`.
         columns: what of the metadata is read, `item_id` among them; of a large catalogue it takes the most memory.
+        compact: ids as pandas' strings and everything else as categories, in place of Python's strings and `None`.
 
     Raises:
         IntegrityError: a file is missing, damaged, or does not belong to the others.
@@ -240,7 +243,8 @@ def load_embedding_set(folder: Path, *, columns: Sequence[str] = META_COLUMNS) -
                 f"{folder}/{side}_meta.parquet: written by another version, it has no column '{lacking[0]}'; "
                 "run `dvc repro`"
             )
-        meta = read_parquet(folder / f"{side}_meta.parquet", list(columns))
+        coded = [name for name in columns if name not in IDS] if compact else None
+        meta = read_parquet(folder / f"{side}_meta.parquet", list(columns), coded=coded)
         images = read_array(folder / f"{side}_img.npy")
         texts = read_array(folder / f"{side}_txt.npy")
         if not len(images) == len(texts) == len(meta):

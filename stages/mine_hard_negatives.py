@@ -12,7 +12,7 @@ from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
 def run(args: argparse.Namespace, params: Params) -> str:
     stage.pin_threads(params.runtime.threads)
-    embedded = load_embedding_set(args.embeddings, columns=READ)
+    embedded = load_embedding_set(args.embeddings, columns=READ, compact=True)
     made_from = {"fingerprint": embedded.fingerprint}
     groups = verified(args.groups, facts=made_from)
     siblings = group_pairs(read_json(groups)["groups"], embedded.catalog.meta["item_id"].tolist())

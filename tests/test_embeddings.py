@@ -13,6 +13,7 @@ import pytest
 from lib.artifacts import write_array, write_manifest, write_parquet
 from lib.embeddings import FILES, META_COLUMNS, Embeddings, EmbeddingSet, load_embedding_set, save_embedding_set
 from lib.errors import IntegrityError
+from lib.supervision.codes import codes_of
 
 
 def _part(ids: list[str], split: str) -> Embeddings:
@@ -45,6 +46,16 @@ def test_only_some_columns_are_read(tmp_path: Path, embedded: EmbeddingSet) -> N
     whole, few = load_embedding_set(tmp_path), load_embedding_set(tmp_path, columns=("product_id", "item_id"))
     assert list(few.catalog.meta.columns) == ["product_id", "item_id"] == list(few.queries.meta.columns)
     pd.testing.assert_frame_equal(few.catalog.meta, whole.catalog.meta[["product_id", "item_id"]])
+
+
+def test_compact_metadata_says_the_same(tmp_path: Path, embedded: EmbeddingSet) -> None:
+    embedded.catalog.meta["color"] = ["red", None, "blue"]
+    save_embedding_set(tmp_path, embedded)
+    whole, compact = (load_embedding_set(tmp_path, compact=compact).catalog.meta for compact in (False, True))
+    assert compact["item_id"].tolist() == ["001", "NA", "nan"] and compact["item_id"].notna().all()
+    assert list(compact["color"].cat.categories) == ["blue", "red"]
+    for name in META_COLUMNS:
+        assert compact[name].dtype != object and (codes_of(compact[name]) == codes_of(whole[name])).all()
 
 
 def test_a_learnt_weight_travels_with_the_embeddings(tmp_path: Path, embedded: EmbeddingSet) -> None:

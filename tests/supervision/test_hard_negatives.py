@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny_shop import on_circle, random_shop
 
-from lib.embeddings import Embeddings
+from lib.artifacts import read_parquet
+from lib.embeddings import IDS, Embeddings
 from lib.params import Mine
 from lib.supervision.codes import group_pairs
 from lib.supervision.hard_negatives import READ, choose_anchors, mine_hard_negatives
@@ -34,9 +38,14 @@ def tee(product: str = "", **attributes: str) -> dict[str, object]:
 def mine(
     catalog: Embeddings, groups: Mapping[str, Sequence[str]], *, params: Mine, pattern_only: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """As the stage mines: of the metadata nothing but what it reads is there."""
+    """As the stage mines: of the metadata nothing but what it reads is there, and no Python strings."""
     siblings = group_pairs(groups, catalog.meta["item_id"].tolist())
-    read = Embeddings(catalog.images, catalog.texts, catalog.meta[list(READ)])
+    buffer = io.BytesIO()
+    schema = pa.schema([pa.field(name, pa.string()) for name in READ])
+    pq.write_table(pa.Table.from_pandas(catalog.meta[list(READ)], schema=schema), buffer)
+    meta = read_parquet(buffer, coded=[name for name in READ if name not in IDS])
+    assert "object" not in meta.dtypes.astype(str).tolist()
+    read = Embeddings(catalog.images, catalog.texts, meta)
     return mine_hard_negatives(read, siblings, params=params, pattern_only=pattern_only)
 
 
