@@ -110,12 +110,8 @@ def read_parquet(
     Raises:
         IntegrityError: the file is missing or is no parquet file.
     """
-    try:
+    with _readable(path):
         table = pq.read_table(path, columns=columns, read_dictionary=None if coded is None else list(coded))
-    except FileNotFoundError:
-        raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise damaged(path, f"not a readable parquet file ({error})") from None
     frame: pd.DataFrame = table.to_pandas()
     for name in frame.columns:
         if coded is not None:
@@ -142,13 +138,20 @@ def parquet_columns(path: Path) -> list[str]:
     Raises:
         IntegrityError: the file is missing or is no parquet file.
     """
-    try:
+    with _readable(path):
         names: list[str] = pq.read_schema(path).names
+    return names
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a file that is missing or damaged into an `IntegrityError` with the remedy."""
+    try:
+        yield
     except FileNotFoundError:
         raise IntegrityError(f"{path}: missing; run `dvc repro` to build it") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(path, f"not a readable parquet file ({error})") from None
-    return names
 
 
 def _strings(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
