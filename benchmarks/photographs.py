@@ -39,6 +39,7 @@ PLAIN: Mapping[str, Any] = {
     "backbone.train.fixed_dim": 0,
     "backbone.train.embed_dim": 256,
     "backbone.train.collar": False,
+    "backbone.train.drawn_collars": 0,
 }
 """The backbone before anything was done for attributes: captions alone, and all of its embedding learnt."""
 
@@ -62,8 +63,15 @@ BACKBONES: Mapping[str, Backbone] = {
     "plain": Backbone("captions alone, nothing fixed", PLAIN),
     "no-classifiers": Backbone("captions alone", {"backbone.train.attribute_loss": 0.0}),
     "no-fixed": Backbone("nothing fixed", {"backbone.train.fixed_dim": 0, "backbone.train.embed_dim": 256}),
-    "no-collar": Backbone("the whole picture alone", {"backbone.train.collar": False}),
+    "no-collar": Backbone(
+        "the whole picture alone", {"backbone.train.collar": False, "backbone.train.drawn_collars": 0}
+    ),
+    "no-drawn": Backbone("no drawn collars first", {"backbone.train.drawn_collars": 0}),
     "collar": Backbone("the collar by itself too", {"backbone.train.collar": True}),
+    "drawn": Backbone(
+        "the collar by itself too, and 3,000 drawn ones first",
+        {"backbone.train.collar": True, "backbone.train.drawn_collars": 3000},
+    ),
     "short": Backbone("40 epochs", {"backbone.train.epochs": 40}),
     "96-pixels": Backbone("convolutions over 96 pixels a side, not 64", {"backbone.train.vision_grid": 6}),
     "224-pixels": Backbone("pictures of 224 pixels, not 160", {"backbone.train.image_size": 224}),

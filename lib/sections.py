@@ -158,12 +158,17 @@ class BackboneTraining(Section):
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
     attribute_loss: Annotated[float, Field(ge=0)]
     collar: bool
+    drawn_collars: Annotated[int, Field(ge=0)]
     seed: int
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> BackboneTraining:
         if self.fixed_dim >= self.embed_dim:
             raise ValueError(f"fixed_dim {self.fixed_dim} leaves nothing to learn of embed_dim {self.embed_dim}")
+        if self.drawn_collars and not self.collar:
+            raise ValueError("drawn_collars: only with collar: true is there something to warm up")
+        if self.drawn_collars == 1:
+            raise ValueError("drawn_collars: 0, or at least 2 pictures")
         return self
 
 

@@ -25,16 +25,15 @@ from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
 from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.convnet import timm_name
+from lib.encoding.drawn_collars import draw_collars, warm_up
 from lib.encoding.random_crops import normalise, random_collars, random_crops, to_unit
+from lib.encoding.schedule import Descent
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
 from lib.params import BackboneTraining
 from lib.training.losses import masked_cross_entropy, multi_positive_info_nce
 
 import open_clip  # isort: skip
-
-MAX_GRADIENT = 10.0
-"""Norm at which gradients are clipped: early steps only."""
 
 MARGIN = 1.125
 """Training images are kept this much larger than the convolutions read, so that a random crop rarely enlarges."""
@@ -77,6 +76,9 @@ def train_backbone(
     size = round(side * MARGIN)
     images = _load_images(processed, size=size, workers=threads)
     collars = _load_collars(processed, visual, size=size, workers=threads) if params.collar else None
+    if params.drawn_collars:
+        drawn = draw_collars(params.drawn_collars, side=size, seed=params.seed, workers=threads)
+        warm_up(visual.trunk, drawn, side, params)
     _fit(model, images, collars, side, texts, usable, params)
     model.eval()
     if params.fixed_dim:
@@ -195,11 +197,7 @@ def _fit(
     model.token_embedding = small
     classifiers = _Classifiers(visual.trunk.num_features, texts.value_weights())
     trained = torch.nn.ModuleList([model, classifiers])
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(trained, params.weight_decay), lr=params.lr, betas=(0.9, 0.98), fused=True
-    )
-    warmup = max(1, round(n_steps * params.warmup_fraction))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, n_steps, warmup))
+    descent = Descent(trained, params, n_steps=n_steps)
     rng = np.random.default_rng(params.seed)
     visual.to(memory_format=torch.channels_last)  # a quarter faster on the processor
     trained.train()
@@ -212,11 +210,7 @@ def _fit(
                 batch = texts.compose(rows)
                 shown = None if collars is None else normalise(random_collars(to_unit(collars[rows]), side, rng))
                 loss = _loss(model, classifiers, seen, shown, batch, tokens, params.attribute_loss)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(trained.parameters(), MAX_GRADIENT)
-                optimizer.step()
-                schedule.step()
+                descent.step(loss)
                 scale: Any = model.logit_scale
                 scale.data.clamp_(0.0, math.log(100.0))
                 bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
@@ -282,16 +276,3 @@ def _loss(
     to_text = multi_positive_info_nce(logits.T, texts.matches.T, texts.differs.T)
     classified: torch.Tensor = classifiers(features, texts.codes)
     return (to_image + to_text) / 2 + attribute_loss * classified
-
-
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices only, as CLIP's recipe does; gains, biases and the temperature are left alone."""
-    decayed: Sequence[torch.nn.Parameter] = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _cosine(step: int, n_steps: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))

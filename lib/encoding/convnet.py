@@ -68,8 +68,8 @@ class PlainConvNet(nn.Module):
         self.features = _column(width)
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.collar = _column(width) if collar else None
-        if collar:
-            self.num_features += 4 * width * (grid * grid + 1)
+        self.n_collar_features = 4 * width * (grid * grid + 1) if collar else 0
+        self.num_features += self.n_collar_features
         self.dropout = nn.Dropout(DROPOUT)
         self.head = nn.Linear(self.num_features, num_classes - fixed)
         n_described = self.gradients.num_features + self.textures.num_features
@@ -92,11 +92,16 @@ class PlainConvNet(nn.Module):
         maps: Tensor = self.features(seen)
         gradients = self.gradients_norm(self.gradients(seen))
         read = [self.pool(maps).flatten(1), maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3)), gradients]
-        if self.collar is not None:
-            of_collar: Tensor = self.collar(collars)
-            read += [self.pool(of_collar).flatten(1), of_collar.amax(dim=(2, 3))]
+        if collars is not None:
+            read.append(self.read_collars(collars))
         dropped: Tensor = self.dropout(torch.cat(read, dim=1))
         return dropped
+
+    def read_collars(self, collars: Tensor) -> Tensor:
+        """(n, 3, sight, sight) -> (n, n_collar_features); only with `collar`."""
+        assert self.collar is not None
+        maps: Tensor = self.collar(collars)
+        return torch.cat([self.pool(maps).flatten(1), maps.amax(dim=(2, 3))], dim=1)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """(n, num_features) -> the learnt dimensions, (n, num_classes - fixed)."""

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import iter_images, read_rows
 from lib.catalog.sample import draw_sample
-from lib.encoding import backbone_training
+from lib.encoding import backbone_training, drawn_collars
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.backbone_training import model_config, train_backbone
 from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
@@ -221,6 +221,17 @@ def test_training_teaches_the_column_of_the_collar(tmp_path: Path) -> None:
     expected = learnt.collars(shown, 64)
     stored = normalise(to_unit(collars[:4]))
     torch.testing.assert_close(stored, expected, atol=0.01, rtol=0)  # half a level of 255
+
+
+def test_drawn_collars_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawn_collars, "EPOCHS", 1)
+    monkeypatch.setattr(drawn_collars, "_BLOCK", 16)
+    cold, _ = trained(tmp_path / "cold", collar=True)
+    warm, again = (trained(tmp_path / name, collar=True, drawn_collars=20)[0] for name in ("warm", "again"))
+    assert not torch.equal(cold.visual.trunk.collar[0][0].weight, warm.visual.trunk.collar[0][0].weight)
+    assert all(
+        torch.equal(a, b) for a, b in zip(warm.state_dict().values(), again.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("collar", [False, True])
