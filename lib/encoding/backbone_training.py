@@ -26,7 +26,7 @@ from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_
 from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.convnet import timm_name
 from lib.encoding.drawn_collars import draw_collars, warm_up
-from lib.encoding.random_crops import normalise, random_collars, random_crops, to_unit
+from lib.encoding.random_crops import normalise, random_collars, random_crops, to_bytes, to_unit
 from lib.encoding.schedule import Descent
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
 from lib.errors import DataError
@@ -147,8 +147,7 @@ def _load_collars(processed: Path, visual: Any, *, size: int, workers: int) -> n
     with ThreadPoolExecutor(workers) as pool, tqdm(desc="collars", unit="image", mininterval=1) as bar:
         for batch in iter_images(processed, "train", 256):
             pixels = torch.stack(list(pool.map(decode, [image for _, image in batch]))).float().div_(255.0)
-            collars = cut_out(pixels, collar_places(normalise(pixels)), size)
-            cut.append(collars.mul_(255.0).round_().clamp_(0.0, 255.0).byte().permute(0, 2, 3, 1).numpy())
+            cut.append(to_bytes(cut_out(pixels, collar_places(normalise(pixels)), size)))
             bar.update(len(batch))
     return np.concatenate(cut)
 

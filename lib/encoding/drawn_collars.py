@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib.catalog.drawing.necks import draw_necks
 from lib.encoding.collars import collar_places, cut_out
-from lib.encoding.random_crops import normalise, random_collars, to_unit
+from lib.encoding.random_crops import normalise, random_collars, to_bytes, to_unit
 from lib.encoding.schedule import Descent
 from lib.params import BackboneTraining
 
@@ -52,8 +52,7 @@ def draw_collars(n: int, *, side: int, seed: int, workers: int) -> Collars:
             found = [one for product in pool.map(work, range(first, first + _BLOCK), chunksize=8) for one in product]
             first += _BLOCK
             pixels = to_unit(np.stack([picture for picture, _ in found]))
-            squares = cut_out(pixels, collar_places(normalise(pixels)), side)
-            cut.append(squares.mul_(255.0).round_().clamp_(0.0, 255.0).byte().permute(0, 2, 3, 1).numpy())
+            cut.append(to_bytes(cut_out(pixels, collar_places(normalise(pixels)), side)))
             necklines += [neckline for _, neckline in found]
             bar.update(min(len(found), n - bar.n))
     return np.concatenate(cut)[:n], np.unique(necklines[:n], return_inverse=True)[1].astype(np.int64)

@@ -22,6 +22,11 @@ def to_unit(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0)
 
 
+def to_bytes(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """The reverse of `to_unit`, rounded; changes `pixels`."""
+    return pixels.mul_(255.0).round_().clamp_(0.0, 255.0).byte().permute(0, 2, 3, 1).numpy()
+
+
 def random_collars(pixels: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
     """Random crops of collars, turned by up to 9 degrees, brighter or darker, their colour channels exchanged.
 
