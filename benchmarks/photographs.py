@@ -99,7 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=os.environ.get("REAL_DATA_DIR"), help="default: $REAL_DATA_DIR")
     parser.add_argument("--only", nargs="+", choices=[catalogue.folder for catalogue in CATALOGUES])
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2], help="the first one is shown in full")
-    parser.add_argument("--backbones", action="store_true", help="other ways to train the backbone, on validation")
+    parser.add_argument(
+        "--backbones",
+        nargs="*",
+        choices=[name for name, backbone in BACKBONES.items() if backbone.overrides],
+        metavar="NAME",
+        help="other ways to train the backbone, on validation: all, or those named",
+    )
     parser.add_argument("--divisions", type=int, nargs="+", help="seeds of other divisions into splits, instead")
     parser.add_argument("--write", action="store_true", help="also write benchmarks/PHOTOGRAPHS.md")
     args = parser.parse_args(argv)
@@ -111,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = args.data / catalogue.folder
         title = catalogue.title
         try:
-            if args.backbones:
-                title, text = f"{title}: the backbone", backbones_of(catalogue, data)
+            if args.backbones is not None:
+                title, text = f"{title}: the backbone", backbones_of(catalogue, data, args.backbones)
             elif args.divisions:
                 title, text = f"{title}: other divisions", divisions_of(catalogue, data, args.divisions)
             else:
@@ -137,12 +143,17 @@ def scoreboard_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str
     return f"`{command}`\n\n{board}\n\n{probes(plain, next(iter(runs.values())))}"
 
 
-def backbones_of(catalogue: Catalogue, data: Path) -> str:
-    """The section of what was tried with a catalogue's backbone."""
-    wanted = {name: backbone.overrides for name, backbone in BACKBONES.items() if _changes(backbone, catalogue)}
+def backbones_of(catalogue: Catalogue, data: Path, names: Sequence[str] = ()) -> str:
+    """The section of what was tried with a catalogue's backbone: the recipe's beside those of `names`, or all."""
+    wanted = {
+        name: backbone.overrides
+        for name, backbone in BACKBONES.items()
+        if _changes(backbone, catalogue) and (not names or not backbone.overrides or name in names)
+    }
     kept = experiments(wanted, catalogue.recipe, data, models=["baseline"])
     found = {name: load_evaluation(folder / "baseline") for name, folder in kept.items()}
-    return f"`python -m benchmarks.photographs --data FOLDER --backbones`\n\n{backbones(found)}"
+    command = " ".join(["python -m benchmarks.photographs --data FOLDER --backbones", *names])
+    return f"`{command}`\n\n{backbones(found)}"
 
 
 def divisions_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str:

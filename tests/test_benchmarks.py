@@ -182,6 +182,26 @@ def test_what_a_catalogue_does_already_is_not_measured_twice() -> None:
     assert _changes(BACKBONES["no-collar"], shirts) and not _changes(BACKBONES["collar"], shirts)
 
 
+def test_ways_to_train_the_backbone_can_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def experiments(wanted, recipe, data, models):
+        asked.append(list(wanted))
+        return {name: Path(name) for name in wanted}
+
+    monkeypatch.setattr("benchmarks.photographs.experiments", experiments)
+    monkeypatch.setattr("benchmarks.photographs.load_evaluation", lambda folder: evaluation(accuracy=0.4, value=0.2))
+    for names in ([], ["short", "drawn"]):
+        assert photographs(["--data", "photos", "--only", "tshirts", "--backbones", *names]) == 0
+    assert {"recipe", "plain", "short", "drawn"} < set(asked[0])
+    assert asked[1] == ["recipe", "drawn", "short"]
+    assert "--backbones short drawn`" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        photographs(["--data", "photos", "--backbones", "shirt"])
+
+
 def test_photographs_must_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REAL_DATA_DIR", raising=False)
     with pytest.raises(SystemExit, match="2"):
