@@ -16,8 +16,9 @@ from lib.retrieval.search import exact_top_k
 
 K = 10
 PRODUCT_ROW = "product_hit_rate@1"
-MIN_VIEWS = 100
-"""So many queries with another view of their product: of fewer, one found more or less would count for points."""
+MIN_JUDGED = 100
+"""Results that a row is a mean of, `K` of each query or the first of each: of fewer, one more or less would count for
+more than a point, and what is chosen on validation would hang on it."""
 ROWS = {
     "neckline@10": "neckline",
     "category@10": "category2",
@@ -51,8 +52,8 @@ def quick_validation(
         A function from a model to `ROWS`: mean precision at 10 over the queries whose value is known, rounded
         to 6 decimals, the query's own product left out; `unseen_` the same with the queries searching each
         other, items that no training has seen; and `product_hit_rate@1`, how often the first of the other queries
-        is another view of the same product. A row whose value no query knows is absent, and the last one where
-        fewer than `MIN_VIEWS` queries have such a view.
+        is another view of the same product. A row of fewer than `MIN_JUDGED` results is absent: of fewer than ten
+        queries that know the value, or a hundred that have such a view.
     """
     rng = np.random.default_rng(params.seed)
     queries = embedded.queries.of_split("validation")
@@ -82,9 +83,9 @@ def quick_validation(
             for name, values in codes.items():
                 neighbours = np.where(top.rows >= 0, values[part][top.rows], -1)
                 precision = attribute_precision_at_k(values[:n], neighbours)
-                if np.isfinite(precision).any():
+                if np.isfinite(precision).sum() * K >= MIN_JUDGED:
                     scores[prefix + name] = round(float(np.nanmean(precision)), 6)
-        if has_views.sum() >= MIN_VIEWS:
+        if has_views.sum() >= MIN_JUDGED:
             first = exact_top_k(encoded, encoded, k=1, query_products=items, gallery_products=items)["all"].rows[:, 0]
             found = products[:n][first] == products[:n]
             scores[PRODUCT_ROW] = round(float(found[has_views].mean()), 6)

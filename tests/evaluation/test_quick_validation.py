@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ class Coarse:
 @pytest.fixture
 def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
     """The synthetic catalogue is smaller than one whose product row would count."""
-    monkeypatch.setattr(validation, "MIN_VIEWS", 1)
+    monkeypatch.setattr(validation, "MIN_JUDGED", 1)
 
 
 @pytest.mark.usefixtures("few_views")
@@ -58,3 +60,16 @@ def test_few_second_views_say_nothing(baseline_set: EmbeddingSet) -> None:
     """One query found more or less must not decide how much of the head is used."""
     section = SECTION.model_copy(update={"queries": 40})
     assert PRODUCT_ROW not in quick_validation(baseline_set, params=section, pattern_only=())(Coarse())
+
+
+def test_few_known_values_say_nothing(baseline_set: EmbeddingSet) -> None:
+    """One neighbour found more or less must not decide it either."""
+    meta = baseline_set.queries.meta
+    known = meta["material"].notna() & (meta["split"] == "validation")
+    rare = meta.assign(material=meta["material"].where(known.cumsum() <= 9, None))
+    for kept, there in ((meta, True), (rare, False)):
+        queries = dataclasses.replace(baseline_set.queries, meta=kept)
+        embedded = dataclasses.replace(baseline_set, queries=queries)
+        found = quick_validation(embedded, params=SECTION, pattern_only=())(Coarse())
+        assert ("material@10" in found, "unseen_material@10" in found) == (there, there)
+        assert "neckline@10" in found
