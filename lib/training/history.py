@@ -165,7 +165,16 @@ def delta_table(baseline: dict[str, float], model: dict[str, float]) -> str:
 
 
 def summary(history: History, rule: Validation) -> str:
-    """Best epoch and its validation against epoch 0."""
+    """Best epoch and its validation against epoch 0.
+
+    >>> rule = Validation(gallery=1, queries=1, select_by=("neckline@10",), max_fall=0.0, seed=1)
+    >>> print(summary([{"epoch": 0, "validation": {}}], rule))
+    best of 0 epochs by validation: epoch 0
+    validation has too few results of any row to choose by: nothing of the head is used
+    """
     best = next(row for row in history if row["epoch"] == best_epoch(history, rule))
-    table = delta_table(history[0]["validation"], best["validation"])
+    if not best["validation"].keys() & set(rule.select_by):
+        table = "validation has too few results of any row to choose by: nothing of the head is used"
+    else:
+        table = delta_table(history[0]["validation"], best["validation"])
     return f"best of {len(history) - 1} epochs by validation: epoch {best['epoch']}\n{table}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import hashlib
 import json
 import os
@@ -19,7 +18,6 @@ from tiny_gallery import ROOT, clustered, embedded, index_params
 
 from lib.errors import BusyError, ConfigError
 from lib.params import INDEX_KINDS
-from lib.retrieval import index_plan
 from lib.retrieval.index import build_indexes
 from lib.retrieval.index_plan import hnsw_bytes, plan_indexes
 
@@ -105,10 +103,6 @@ def test_numbers_that_do_not_fit_the_catalogue() -> None:
         plan_indexes(100, 384, index_params(ivf_pq={"nlist": 101}))
     settings = plan_indexes(100, 384, index_params(ivf_pq={"nprobe": 16})).settings["ivf_pq"]
     assert settings == {"nlist": 2, "m": 48, "bits": 8, "nprobe": 2, "rerank": 10}
-
-
-def test_examples_in_the_plan() -> None:
-    assert doctest.testmod(index_plan).failed == 0
 
 
 def test_what_is_not_built_has_its_file_without_rows(tmp_path: Path) -> None:
