@@ -193,11 +193,11 @@ def test_ways_to_train_the_backbone_can_be_named(
 
     monkeypatch.setattr("benchmarks.photographs.experiments", experiments)
     monkeypatch.setattr("benchmarks.photographs.load_evaluation", lambda folder: evaluation(accuracy=0.4, value=0.2))
-    for names in ([], ["short", "drawn"]):
+    for names in ([], ["short", "no-drawn"]):
         assert photographs(["--data", "photos", "--only", "tshirts", "--backbones", *names]) == 0
-    assert {"recipe", "plain", "short", "drawn"} < set(asked[0])
-    assert asked[1] == ["recipe", "drawn", "short"]
-    assert "--backbones short drawn`" in capsys.readouterr().out
+    assert {"recipe", "plain", "short", "no-drawn"} < set(asked[0])
+    assert asked[1] == ["recipe", "no-drawn", "short"]
+    assert "--backbones short no-drawn`" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         photographs(["--data", "photos", "--backbones", "shirt"])
 
