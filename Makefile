@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 .PHONY: run setup setup-dev test test-slow test-ray lint format bench bench-quick bench-long peers seeds ablation cache-stats browser clean pin download serve
 
 run: setup
-	python -m lib.params params.yaml
+	python -m lib.base.params params.yaml
 	dvc repro
 	@cat artifacts/scoreboard/scoreboard.txt
 

@@ -20,10 +20,10 @@ import pandas as pd
 from benchmarks.ablation_clone import Clone, StepFailed
 from benchmarks.ablation_table import SPLIT, markdown, query_table, summarise, values
 from benchmarks.ablation_variants import FULL, Variant, read_variants, recipe_text
-from lib.artifacts import read_json, read_parquet, write_json, write_parquet, write_text
-from lib.errors import BusyError, ConfigError, IntegrityError, PipelineError
+from lib.base.artifacts import read_json, read_parquet, write_json, write_parquet, write_text
+from lib.base.errors import BusyError, ConfigError, IntegrityError, PipelineError
+from lib.base.params import Params, load_params
 from lib.evaluation.evaluation import load_evaluation
-from lib.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 

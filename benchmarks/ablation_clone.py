@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from lib.errors import ConfigError, PipelineError
-from lib.params import Params
+from lib.base.errors import ConfigError, PipelineError
+from lib.base.params import Params
 
 _CODE = ("lib/", "stages/", "dvc.yaml")
 _RESULTS = ("artifacts/", "dvc.lock")

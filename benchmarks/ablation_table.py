@@ -16,10 +16,10 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.ablation_variants import FULL, SEEDS, Variant
+from lib.base.params import Bootstrap, Scoreboard
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.evaluation import LABELS, UNSEEN, product_columns
 from lib.evaluation.scoreboard import MODE, ROW_ORDER
-from lib.params import Bootstrap, Scoreboard
 
 SPLIT = "validation"
 MEANS = {"mean": MODE, "unseen mean": UNSEEN, "text mean": "text_to_image", "fused mean": "fused"}

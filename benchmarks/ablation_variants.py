@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from lib.errors import ConfigError
-from lib.params import PAIR_KINDS, Params, parse_params
+from lib.base.errors import ConfigError
+from lib.base.params import PAIR_KINDS, Params, parse_params
 
 FULL = "full"
 """Name of the recipe as it stands."""

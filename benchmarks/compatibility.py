@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.results import ROOT, write_section
-from lib import stage
+from lib.base import stage
+from lib.base.errors import ConfigError, PipelineError
+from lib.base.params import load_params
 from lib.catalog.item_pairs import read_item_pairs
 from lib.embeddings import load_embedding_set
-from lib.errors import ConfigError, PipelineError
 from lib.evaluation.compatibility import held_out_pairs, measure_head
-from lib.params import load_params
 from lib.training.compatibility_training import cached_rows, train_compatibility
 
 SEEDS = (42, 1, 2)

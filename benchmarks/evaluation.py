@@ -21,13 +21,13 @@ import pandas as pd
 
 from benchmarks.figures import KEPT, LIMIT, OURS, Figure, keep
 from benchmarks.results import ROOT, sgemm_gflops, write_section
-from lib import stage
-from lib.artifacts import FloatArray
+from lib.base import stage
+from lib.base.artifacts import FloatArray
+from lib.base.params import load_params
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet, load_embedding_set, save_embedding_set
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.evaluation import load_evaluation, save_evaluation
 from lib.evaluation.scoreboard import build_scoreboard
-from lib.params import load_params
 
 LIMIT_SECONDS = 60
 KNOWN = {

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.results import ROOT, write_section
-from lib import stage
-from lib.artifacts import FloatArray
+from lib.base import stage
+from lib.base.artifacts import FloatArray
+from lib.base.errors import ConfigError, PipelineError
+from lib.base.params import load_params
 from lib.embeddings import load_embedding_set
-from lib.errors import ConfigError, PipelineError
 from lib.evaluation.validation import ROWS, quick_validation
-from lib.params import load_params
 from lib.training.protocol_model import unit_rows
 from lib.training.trained_model import load_model
 

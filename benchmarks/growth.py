@@ -26,7 +26,7 @@ import yaml
 from PIL import Image, ImageEnhance
 
 from benchmarks.results import ROOT, write_section
-from lib.artifacts import file_sha256
+from lib.base.artifacts import file_sha256
 from lib.catalog.photo_folder import PhotoFolder
 
 HOME = ROOT / ".cache" / "growth"

@@ -20,11 +20,11 @@ import pandas as pd
 
 from benchmarks.figures import KEPT, OURS, Figure, keep
 from benchmarks.results import ROOT, sgemm_gflops, write_section
-from lib import stage
-from lib.artifacts import FloatArray, write_bytes
+from lib.base import stage
+from lib.base.artifacts import FloatArray, write_bytes
+from lib.base.errors import DataError, PipelineError
+from lib.base.params import INDEX_KINDS, Index, IndexCard, IndexKind, load_params
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet, load_embedding_set
-from lib.errors import DataError, PipelineError
-from lib.params import INDEX_KINDS, Index, IndexCard, IndexKind, load_params
 from lib.report.index_plot import Point, plot_recall
 from lib.retrieval.index import BuiltIndexes, SearchIndex, build_indexes, load_indexes
 from lib.retrieval.index_card import EFFORT, ann_recall_at_k, card_queries, efforts, measure_latency

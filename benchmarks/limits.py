@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.figures import KEPT, LIMIT, Figure, keep
 from benchmarks.results import ROOT, sgemm_rates, write_section
-from lib import stage
-from lib.params import load_params
+from lib.base import stage
+from lib.base.params import load_params
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import ROOT, sgemm_gflops
-from lib import stage
-from lib.artifacts import FloatArray
+from lib.base import stage
+from lib.base.artifacts import FloatArray
 
 Answer = dict[str, Any]
 
@@ -129,8 +129,8 @@ def faiss(folder: Path, task: Answer) -> Answer:
 
 def mine(folder: Path, task: Answer) -> Answer:
     """`mine_hard_negatives` as the stage calls it, with its table and statistics."""
+    from lib.base.params import load_params
     from lib.embeddings import load_embedding_set
-    from lib.params import load_params
     from lib.supervision.codes import group_pairs
     from lib.supervision.hard_negatives import READ, mine_hard_negatives
 
@@ -153,8 +153,8 @@ def mine(folder: Path, task: Answer) -> Answer:
 
 def evaluate(folder: Path, task: Answer) -> Answer:
     """Search, hit rate, recall, MAP and nDCG at k with chance, ceiling and clustered intervals."""
+    from lib.base.params import Bootstrap
     from lib.evaluation.measure import Codes, measure_rankings, summarise
-    from lib.params import Bootstrap
     from lib.retrieval.search import exact_top_k
 
     queries, gallery = np.load(Path(task["data"]) / "queries.npy"), np.load(Path(task["data"]) / "gallery.npy")
@@ -182,8 +182,8 @@ def evaluate(folder: Path, task: Answer) -> Answer:
 
 def pairs(folder: Path, task: Answer) -> Answer:
     """50,000 pairs of the default kinds from a mined catalogue."""
+    from lib.base.params import load_params
     from lib.embeddings import load_embedding_set
-    from lib.params import load_params
     from lib.supervision.codes import group_pairs
     from lib.supervision.hard_negatives import mine_hard_negatives
     from lib.supervision.pairs import build_pairs
@@ -207,9 +207,9 @@ def pairs(folder: Path, task: Answer) -> Answer:
 
 def evaluate_all(folder: Path, task: Answer) -> Answer:
     """The stage `evaluate`: every mode, label, class, interval and probe of `params.yaml`."""
+    from lib.base.params import load_params
     from lib.embeddings import load_embedding_set
     from lib.evaluation.evaluate import evaluate as evaluated
-    from lib.params import load_params
 
     embedded = load_embedding_set(Path(task["data"]) / "embedded")
     params = load_params(ROOT / "params.yaml").evaluate
@@ -220,8 +220,8 @@ def evaluate_all(folder: Path, task: Answer) -> Answer:
 
 def index(folder: Path, task: Answer) -> Answer:
     """Building and writing ivf_pq, what `auto` builds of a large gallery."""
+    from lib.base.params import load_params
     from lib.embeddings import load_embedding_set
-    from lib.params import load_params
     from lib.retrieval.index import build_indexes
 
     embedded = load_embedding_set(Path(task["data"]) / "embedded")

@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.evaluation import synthetic_set
 from benchmarks.growth import perturbed
 from benchmarks.results import ROOT
-from lib.artifacts import write_manifest
+from lib.base.artifacts import write_manifest
 from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import SPLITS
 from lib.catalog.shards import SplitWriter

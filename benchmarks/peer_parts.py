@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.contenders import Contender, Peers, Ran, in_turns, peak_of, reason_of, seconds_of
 from benchmarks.figures import LIMIT, OURS, Figure
 from benchmarks.results import ROOT
-from lib.params import load_params
+from lib.base.params import load_params
 
 BATCH = 64
 K = 10

@@ -25,8 +25,8 @@ from benchmarks.figures import KEPT, Figure, keep, markdown, terminal
 from benchmarks.peer_chart import draw_peers
 from benchmarks.peer_parts import BATCH, DIM, Sizes, embedding, evaluation, mining, pairs, search
 from benchmarks.results import ROOT, write_section
-from lib.artifacts import write_bytes
-from lib.params import load_params
+from lib.base.artifacts import write_bytes
+from lib.base.params import load_params
 
 CHART = ROOT / "benchmarks" / "peers.png"
 FULL = Sizes()

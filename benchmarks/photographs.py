@@ -23,10 +23,10 @@ import numpy as np
 from benchmarks.ablation_variants import apply_overrides
 from benchmarks.results import ROOT, write_section
 from benchmarks.seeds import SEED_KEYS, Run, experiments, load_run, pooled
-from lib.errors import PipelineError
+from lib.base.errors import PipelineError
+from lib.base.params import Scoreboard, load_params, parse_params
 from lib.evaluation.evaluation import Evaluation, load_evaluation
 from lib.evaluation.scoreboard import MODE, SPLITS
-from lib.params import Scoreboard, load_params, parse_params
 
 PHOTOGRAPHS = ROOT / "benchmarks" / "PHOTOGRAPHS.md"
 INTRODUCTION = (

@@ -25,10 +25,10 @@ from benchmarks.contenders import PEERS_PYTHON, Contender, Peers
 from benchmarks.evaluation import KNOWN, VIEWS
 from benchmarks.figures import KEPT, OURS, Figure, exponent, keep, markdown
 from benchmarks.results import ROOT, sgemm_gflops, write_section
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
+from lib.base.params import load_params
 from lib.embeddings import META_COLUMNS, META_SCHEMA, SIDES, load_embedding_set, writing_embedding_set
-from lib.errors import IntegrityError
-from lib.params import load_params
 
 HOME = ROOT / ".cache" / "scale"
 ROWS = (10_000, 50_000, 200_000, 1_000_000)

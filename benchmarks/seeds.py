@@ -22,11 +22,11 @@ import pandas as pd
 from benchmarks.ablation import only_one, raw_data
 from benchmarks.ablation_clone import SCOREBOARD, Clone
 from benchmarks.results import ROOT, write_section
-from lib.artifacts import read_json, write_json
-from lib.errors import PipelineError
+from lib.base.artifacts import read_json, write_json
+from lib.base.errors import PipelineError
+from lib.base.params import Scoreboard, load_params
 from lib.evaluation.evaluation import Evaluation, load_evaluation
 from lib.evaluation.scoreboard import build_scoreboard
-from lib.params import Scoreboard, load_params
 
 SEED_KEYS = ("backbone.train.seed", "mine.seed", "pairs.seed", "train.seed", "train.validation.seed")
 SPLIT = "test"

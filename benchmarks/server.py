@@ -28,7 +28,7 @@ from fastapi import FastAPI, Request
 
 from benchmarks.index import enlarged
 from benchmarks.results import ROOT, sgemm_gflops, write_section
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
 from lib.embeddings import Embeddings, EmbeddingSet, load_embedding_set
 
 N_ITEMS = 52_591
@@ -167,9 +167,9 @@ class _running:
 
 
 def _serve_ours(port: int) -> None:
+    from lib.base.params import load_params
     from lib.catalog.attributes import load_attribute_schema
     from lib.encoding.backbone import load_backbone, save_backbone
-    from lib.params import load_params
     from lib.retrieval.index import build_indexes, load_indexes
     from lib.serving.__main__ import listen
     from lib.serving.app import create_app

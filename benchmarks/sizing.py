@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from benchmarks.figures import KEPT, OURS, Figure, load
 from benchmarks.results import ROOT
-from lib.params import Index, load_params
+from lib.base.params import Index, load_params
 from lib.retrieval.index_plan import automatic_lists, automatic_parts, hnsw_bytes, plan_indexes
 
 ITEMS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)

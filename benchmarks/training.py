@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import KEPT, LIMIT, OURS, Figure, keep
 from benchmarks.results import ROOT, sgemm_gflops, write_section
-from lib import stage
+from lib.base import stage
+from lib.base.params import PAIR_KINDS, Train, load_params
 from lib.embeddings import META_COLUMNS, Embeddings
-from lib.params import PAIR_KINDS, Train, load_params
 from lib.training.loop import train
 
 LIMIT_SECONDS = 60

@@ -21,10 +21,10 @@ from typing import Any
 import yaml
 
 from benchmarks.results import ROOT, write_section
-from lib.artifacts import read_json, read_parquet
+from lib.base.artifacts import read_json, read_parquet
+from lib.base.errors import ConfigError, PipelineError
+from lib.base.params import Params, load_params
 from lib.catalog.schema import SPLITS
-from lib.errors import ConfigError, PipelineError
-from lib.params import Params, load_params
 
 SEEDS = (42, 1, 2)
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

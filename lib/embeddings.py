@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib.artifacts import (
+from lib.base.artifacts import (
     MANIFEST,
     FloatArray,
     SequenceDigest,
@@ -28,8 +28,8 @@ from lib.artifacts import (
     sequence_sha256,
     write_manifest,
 )
-from lib.atomic import replacing, replacing_files
-from lib.errors import IntegrityError
+from lib.base.atomic import replacing, replacing_files
+from lib.base.errors import IntegrityError
 
 META_COLUMNS = (
     "item_id",

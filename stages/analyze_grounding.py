@@ -6,13 +6,13 @@ python -m stages.analyze_grounding --completed data/audit/completed.csv --out da
 import argparse
 from pathlib import Path
 
-from lib import stage
-from lib.artifacts import write_json, write_text
+from lib.base import stage
+from lib.base.artifacts import write_json, write_text
+from lib.base.params import Params
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.grounding.findings import analyse
 from lib.catalog.grounding.findings_text import findings_markdown, share
 from lib.catalog.grounding.review import read_review
-from lib.params import Params
 
 AUDIT = "artifacts/audit/grounding_audit.csv"
 """The sheet that was reviewed, unless --audit names another."""

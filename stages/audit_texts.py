@@ -4,8 +4,10 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_json, write_text
+from lib.base import stage
+from lib.base.artifacts import write_json, write_text
+from lib.base.errors import IntegrityError
+from lib.base.params import Params
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.processed import read_rows
 from lib.catalog.text_budget import measure_budget
@@ -13,10 +15,8 @@ from lib.embeddings import load_embedding_set
 from lib.encoding.backbone import load_backbone
 from lib.encoding.encoder import Encoder
 from lib.encoding.tokens import TokenCounter
-from lib.errors import IntegrityError
 from lib.evaluation.text_audit import markdown_report, summary_lines
 from lib.evaluation.text_leakage import measure_leakage
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

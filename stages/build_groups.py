@@ -2,10 +2,10 @@
 
 import argparse
 
-from lib import stage
-from lib.artifacts import with_manifest, write_json
+from lib.base import stage
+from lib.base.artifacts import with_manifest, write_json
+from lib.base.params import Params
 from lib.embeddings import load_embedding_set
-from lib.params import Params
 from lib.supervision.groups import build_groups
 
 

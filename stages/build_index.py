@@ -4,10 +4,10 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_bytes, write_json
+from lib.base import stage
+from lib.base.artifacts import write_bytes, write_json
+from lib.base.params import Params
 from lib.embeddings import load_embedding_set
-from lib.params import Params
 from lib.report.index_plot import card_curves, plot_recall
 from lib.retrieval.index import build_indexes, load_indexes
 from lib.retrieval.index_card import card_queries, index_card, index_speed

@@ -7,12 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib import stage
+from lib.base import stage
+from lib.base.errors import ConfigError
+from lib.base.params import Params
 from lib.catalog.download.addresses import public_only, public_or_test_server
 from lib.catalog.download.photos import download_photos
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

@@ -6,15 +6,15 @@ With `--photos` and `--rows`, the photos of the two-tower model's tables as well
 import argparse
 from pathlib import Path
 
-from lib import stage
+from lib.base import stage
+from lib.base.errors import ConfigError
+from lib.base.params import Params
 from lib.catalog.picture_store import load_picture_tables
 from lib.encoding.backbone import load_backbone
 from lib.encoding.embed import embed_catalog, embed_pictures
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import opened_engine
-from lib.errors import ConfigError
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

@@ -2,9 +2,9 @@
 
 import argparse
 
-from lib import stage
+from lib.base import stage
+from lib.base.params import Params
 from lib.embeddings import load_embedding_set, save_embedding_set
-from lib.params import Params
 from lib.training.trained_model import embed_with, load_model
 
 

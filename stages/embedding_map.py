@@ -2,12 +2,12 @@
 
 import argparse
 
-from lib import stage
-from lib.artifacts import write_bytes, write_json, write_text
+from lib.base import stage
+from lib.base.artifacts import write_bytes, write_json, write_text
+from lib.base.params import Params
 from lib.catalog.processed import read_images, read_rows
 from lib.embeddings import load_embedding_set
 from lib.evaluation.embedding_map import map_embeddings
-from lib.params import Params
 from lib.report.map_page import map_page
 from lib.report.map_picture import plot_map
 

@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_text
+from lib.base import stage
+from lib.base.artifacts import write_text
+from lib.base.params import Params
 from lib.catalog.processed import read_images, read_rows
 from lib.embeddings import load_embedding_set
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.evaluation import headline, save_evaluation
-from lib.params import Params
 from lib.report.gallery import choose_queries, gallery_page, shown_items
 
 

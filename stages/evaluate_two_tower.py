@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import read_manifest, write_json, write_parquet, write_text
+from lib.base import stage
+from lib.base.artifacts import read_manifest, write_json, write_parquet, write_text
+from lib.base.params import Params
 from lib.catalog.picture_store import NO_TABLES, load_picture_tables
 from lib.encoding.picture_rows import load_picture_rows
 from lib.encoding.two_tower import Feed, choose_device, load_two_tower, towers_fingerprint
 from lib.evaluation.picture_recall import PictureTask, measure_recall, no_table, per_query_table, summary
-from lib.params import Params
 from lib.report.picture_gallery import choose_shown, nothing_to_show, picture_gallery, shown_pictures
 from lib.retrieval.gallery import Gallery, save_gallery, save_nothing
 

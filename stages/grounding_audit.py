@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_json, write_text
+from lib.base import stage
+from lib.base.artifacts import write_json, write_text
+from lib.base.params import Params
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.grounding.audit import draw_audit
 from lib.catalog.grounding.sheet import write_sheet
 from lib.catalog.processed import read_images, read_rows
-from lib.params import Params
 from lib.report.audit import audit_page
 
 

@@ -4,9 +4,9 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_json
-from lib.params import Params
+from lib.base import stage
+from lib.base.artifacts import write_json
+from lib.base.params import Params
 from lib.retrieval.gallery import load_gallery, save_nothing
 from lib.retrieval.index import build_indexes, load_indexes
 from lib.retrieval.index_card import index_card

@@ -2,9 +2,9 @@
 
 import argparse
 
-from lib import stage
-from lib.catalog.sample import draw_sample
-from lib.params import Params
+from lib.base import stage
+from lib.base.params import Params
+from lib.catalog.sample.catalogue import draw_sample
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

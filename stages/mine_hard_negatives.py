@@ -2,10 +2,10 @@
 
 import argparse
 
-from lib import stage
-from lib.artifacts import read_json, verified, with_manifest, write_json, write_parquet
+from lib.base import stage
+from lib.base.artifacts import read_json, verified, with_manifest, write_json, write_parquet
+from lib.base.params import Params, pattern_only_under
 from lib.embeddings import load_embedding_set
-from lib.params import Params, pattern_only_under
 from lib.supervision.codes import group_pairs
 from lib.supervision.hard_negatives import READ, mine_hard_negatives
 

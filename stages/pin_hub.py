@@ -5,11 +5,11 @@ python -m stages.pin_hub --hub hf://owner/name --out data/raw/name
 
 import argparse
 
-from lib import stage
+from lib.base import stage
+from lib.base.errors import ConfigError
+from lib.base.params import Params
 from lib.catalog.sources.hub_listing import pin_dataset
 from lib.catalog.sources.hub_pin import PIN
-from lib.errors import ConfigError
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

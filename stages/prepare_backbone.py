@@ -2,9 +2,9 @@
 
 import argparse
 
-from lib import stage
+from lib.base import stage
+from lib.base.params import Params
 from lib.encoding.prepare import prepare_backbone
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

@@ -6,10 +6,10 @@ With `--photos`, the two-tower model's tables and the photos that they name as w
 import argparse
 from pathlib import Path
 
-from lib import stage
+from lib.base import stage
+from lib.base.params import Params
 from lib.catalog.picture_pairs import PictureSources, process_pictures
 from lib.catalog.process import process_catalog
-from lib.params import Params
 
 
 def run(args: argparse.Namespace, params: Params) -> str:

@@ -4,13 +4,13 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_bytes, write_json, write_text
+from lib.base import stage
+from lib.base.artifacts import write_bytes, write_json, write_text
+from lib.base.params import Params
 from lib.catalog.processed import read_images, read_rows
 from lib.evaluation.evaluation import load_evaluation
 from lib.evaluation.scoreboard import board_rows, build_scoreboard, headline_label
 from lib.evaluation.scoreboard_text import markdown_table, summary_lines, text_table
-from lib.params import Params
 from lib.report.changes import changes_page, choose_changes, find_all_changes, shown_items
 from lib.report.plots import plot_scoreboard
 

@@ -4,13 +4,13 @@ import argparse
 
 import pandas as pd
 
-from lib import stage
-from lib.artifacts import write_bytes, write_json
+from lib.base import stage
+from lib.base.artifacts import write_bytes, write_json
+from lib.base.params import Params
 from lib.catalog.item_pairs import read_item_pairs
 from lib.catalog.partner_kinds import PARTNERS, partner_kinds, save_partner_kinds
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.evaluation.compatibility import held_out_pairs, measure_head, summary
-from lib.params import Params
 from lib.report.pair_picture import plot_pair_scores
 from lib.training.compatibility_training import Embed, cached_rows, train_compatibility, train_nothing
 

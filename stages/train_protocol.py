@@ -2,11 +2,11 @@
 
 import argparse
 
-from lib import stage
-from lib.artifacts import read_parquet, verified, write_bytes
+from lib.base import stage
+from lib.base.artifacts import read_parquet, verified, write_bytes
+from lib.base.params import Params, pattern_only_under
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
-from lib.params import Params, pattern_only_under
 from lib.report.plots import plot_training_curves
 from lib.training.history import best_epoch, last_checkpoint, summary
 from lib.training.loop import train

@@ -4,14 +4,14 @@ import argparse
 
 import numpy as np
 
-from lib import stage
-from lib.artifacts import write_json
+from lib.base import stage
+from lib.base.artifacts import write_json
+from lib.base.params import Params
 from lib.catalog.picture_products import held_out, validation_gallery
 from lib.catalog.picture_store import NO_TABLES, load_picture_tables
 from lib.encoding.picture_rows import load_picture_rows
 from lib.encoding.two_tower import Feed, new_model
 from lib.evaluation.picture_recall import PictureTask, validation_recall
-from lib.params import Params
 from lib.training.two_tower_training import LAST, best_epoch, train_nothing, train_two_tower
 
 REPORT = "pairs_report.json"

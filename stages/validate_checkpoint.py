@@ -6,10 +6,10 @@ python -m stages.validate_checkpoint --embeddings artifacts/retrieval/baseline \
 
 import argparse
 
-from lib import stage
+from lib.base import stage
+from lib.base.params import Params
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
-from lib.params import Params
 from lib.training.history import delta_table
 from lib.training.trained_model import load_model, untrained
 

@@ -1,4 +1,4 @@
-"""What is set before torch is imported anywhere (see lib/stage.py), and one reproduced tiny workspace."""
+"""What is set before torch is imported anywhere (see lib/base/stage.py), and one reproduced tiny workspace."""
 
 from __future__ import annotations
 

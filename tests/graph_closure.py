@@ -57,6 +57,29 @@ def closure(script: Path) -> set[str]:
     return named.union(*(resources(file) for file in seen))
 
 
+def listed(files: set[str]) -> set[str]:
+    """What `dvc.yaml` names of a closure: the folder where it reaches every file of one, else the file.
+
+    A folder says no less than its files and is one entry of `dvc.lock` in place of many: DVC reads and writes the
+    whole lock after every stage.
+    """
+    folders = [folder for folder in sorted((ROOT / "lib").rglob("*")) if folder.is_dir() and code_of(folder)]
+    for folder in folders:
+        inside = code_of(folder)
+        if len(inside) > 1 and inside <= files:
+            files = files - inside | {str(folder.relative_to(ROOT))}
+    return files
+
+
+def code_of(folder: Path) -> set[str]:
+    """Every file at any depth of a folder; package files hold a docstring only."""
+    return {
+        str(file.relative_to(ROOT))
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != "__init__.py" and "__pycache__" not in file.parts
+    }
+
+
 def parameters(script: Path) -> set[str]:
     """The widest `params.a.b` chains that a stage script reads."""
     chains: set[str] = set()
@@ -109,7 +132,7 @@ def main() -> int:
     for name, stage in pipeline["stages"].items():
         script = ROOT / "stages" / f"{name}.py"
         data = [dep for dep in stage.get("deps", []) if not is_code(dep)]
-        stage["deps"] = data + sorted(closure(script))
+        stage["deps"] = data + sorted(listed(closure(script)))
         stage["params"] = widest(parameters(script))
         if args.write:
             continue

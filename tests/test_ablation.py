@@ -16,8 +16,8 @@ from benchmarks.ablation import Results, main
 from benchmarks.ablation_clone import Clone
 from benchmarks.ablation_table import compare, markdown, query_table, seed_noise, summarise, values
 from benchmarks.ablation_variants import FULL, SEEDS, Variant, hydra_value, read_variants, recipe_text
-from lib.errors import ConfigError
-from lib.params import Bootstrap, ClassRow, Scoreboard, load_params
+from lib.base.errors import ConfigError
+from lib.base.params import Bootstrap, ClassRow, Scoreboard, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 DECLARED = ROOT / "benchmarks" / "ablation.yaml"

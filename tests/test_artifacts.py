@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lib import artifacts
-from lib.errors import IntegrityError
+from lib.base import artifacts
+from lib.base.errors import IntegrityError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +36,7 @@ def test_a_full_disk_is_busy_and_keeps_the_old_file(tmp_path: Path) -> None:
     """RLIMIT_FSIZE makes the kernel refuse a larger file for real."""
     artifacts.write_bytes(tmp_path / "a.bin", b"old")
     code = (
-        "import resource, signal, sys; from pathlib import Path; from lib import artifacts, errors\n"
+        "import resource, signal, sys; from pathlib import Path; from lib.base import artifacts, errors\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: artifacts.write_bytes(Path('a.bin'), b'x' * 5000)\n"

@@ -15,7 +15,7 @@ from benchmarks import contenders, figures, peer_parts, peers, scale, sizing
 from benchmarks.contenders import Contender, Peers, Ran, in_turns, last_line, peak_of, seconds_of
 from benchmarks.figures import LIMIT, OURS, Figure, cells, exponent, keep, load, markdown, missed, terminal, verdict
 from benchmarks.peer_chart import draw_peers
-from lib.params import load_params
+from lib.base.params import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = "search 10 × 20"

@@ -21,9 +21,9 @@ from benchmarks.seeds import ALL, SEED_KEYS, Run, main, markdown
 from benchmarks.server import attack, load_line
 from benchmarks.two_tower import markdown as two_tower_table
 from benchmarks.two_tower import tables_of
+from lib.base.params import load_params, parse_params
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.evaluation.evaluation import Evaluation
-from lib.params import load_params, parse_params
 
 
 def test_a_section_takes_the_place_of_its_predecessor(tmp_path: Path) -> None:

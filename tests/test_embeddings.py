@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lib.artifacts import write_array, write_manifest, write_parquet
+from lib.base.artifacts import write_array, write_manifest, write_parquet
+from lib.base.errors import IntegrityError
 from lib.embeddings import FILES, META_COLUMNS, Embeddings, EmbeddingSet, load_embedding_set, save_embedding_set
-from lib.errors import IntegrityError
 from lib.supervision.codes import codes_of
 
 

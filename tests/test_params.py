@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lib.errors import ConfigError
-from lib.params import load_params, parse_params
+from lib.base.errors import ConfigError
+from lib.base.params import load_params, parse_params
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = sorted([*ROOT.glob("profiles/*.yaml"), *ROOT.glob("tests/real/*.yaml"), ROOT / "params.yaml"])

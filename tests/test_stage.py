@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import sys, time
-from lib import stage, errors
+from lib.base import stage, errors
 
 def run(args, params):
     what = (args.what or "")
@@ -119,7 +119,7 @@ def test_a_second_sigterm_does_not_break_the_first_ones_cleaning_up() -> None:
     """The pool of `make_sample` never ended when one came while it was shutting down."""
     code = (
         "import os, signal\n"
-        "from lib.stage import _terminate\n"
+        "from lib.base.stage import _terminate\n"
         "signal.signal(signal.SIGTERM, _terminate)\n"
         "try:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -135,7 +135,7 @@ def test_kernels_are_deterministic_and_the_compiler_stays_out() -> None:
     """In a process of its own; the public function for determinism imports the compiler, 1.5 s of every stage."""
     code = (
         "import sys, torch\n"
-        "from lib.stage import pin_threads\n"
+        "from lib.base.stage import pin_threads\n"
         "pin_threads(1)\n"
         "assert torch.are_deterministic_algorithms_enabled()\n"
         "assert not torch.is_deterministic_algorithms_warn_only_enabled()\n"

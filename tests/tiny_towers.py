@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from lib.base.params import TwoTower, parse_params
 from lib.catalog.picture_pairs import PictureSources, process_pictures
-from lib.params import TwoTower, parse_params
 
 ROOT = Path(__file__).parents[1]
 SIDE = 32

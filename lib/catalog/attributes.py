@@ -16,10 +16,10 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lib.base.errors import ConfigError
 from lib.catalog.extraction import NOTHING, Evidence, Extraction, Level, Mention
 from lib.catalog.normal_text import BREAK, locate_words, normalise_text, singular
 from lib.catalog.schema import SOURCED
-from lib.errors import ConfigError
 
 Phrases = Mapping[str, tuple[str, ...]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from lib.params import ATTRIBUTES
+from lib.base.params import ATTRIBUTES
 
 MAX_WORDS = 40
 MAX_COST = 70

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from lib.base.errors import DataError
+from lib.base.params import Data
 from lib.catalog.columns import FirstSeen, TextColumn, text_number
 from lib.catalog.describe import Describer
 from lib.catalog.images import ImageError
 from lib.catalog.products import LINKING_KEYS, compile_sku_pattern, find_sku, id_stem, url_stem
 from lib.catalog.schema import STRING_COLUMNS, BadRow, Partition, ProductKey, RawRow
 from lib.catalog.sources.registry import Source
-from lib.errors import DataError
-from lib.params import Data
 
 CHUNK = 256
 _DIGEST = 16

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.bad_rows import BadRows
 from lib.catalog.schema import SPLITS
 from lib.catalog.sources.cells import DELIMITERS, CellRow, CellTable
-from lib.errors import ConfigError, DataError
 
 COLUMNS = ("a_id", "b_id", "label")
 LABELS = {"0": 0, "1": 1}

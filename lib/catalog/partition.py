@@ -14,9 +14,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.base.errors import ConfigError
 from lib.catalog.products import assign_splits
 from lib.catalog.schema import Partition, Split
-from lib.errors import ConfigError
 
 
 def split_by_partition(

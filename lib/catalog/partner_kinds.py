@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from lib.artifacts import read_json, verified, with_manifest, write_json
-from lib.errors import IntegrityError
+from lib.base.artifacts import read_json, verified, with_manifest, write_json
+from lib.base.errors import IntegrityError
 
 Kind: TypeAlias = tuple[str | None, str | None]
 """`category1` and `category2`."""

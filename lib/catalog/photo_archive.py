@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from lib.base.errors import DataError
 from lib.catalog.images import MAX_FILE_BYTES, ImageError
-from lib.errors import DataError
 
 _ENCRYPTED = 1  # bit of a member's flags
 _NO_PHOTOS = "__MACOSX/"  # what a Mac says of each file, under its name

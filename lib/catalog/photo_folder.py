@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
+from lib.base.errors import DataError
 from lib.catalog.images import ImageError, read_file, resolve_under
 from lib.catalog.photo_archive import PhotoArchive
-from lib.errors import DataError
 
 PHOTO_ENDINGS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"))
 ARCHIVE = ".zip"

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from lib.atomic import replacing_folder
+from lib.base.atomic import replacing_folder
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.bad_rows import BadRows
 from lib.catalog.images import ImageError, normalise_image
 from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.picture_store import PictureWriter, save_no_pictures, write_tables
 from lib.catalog.sources.cells import DELIMITERS, CellTable
-from lib.errors import ConfigError, DataError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "pairs": ("query_path", "cand_path"),

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.base.errors import DataError
 from lib.catalog.picture_store import IntArray, PictureTables
-from lib.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
 

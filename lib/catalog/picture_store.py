@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lib.artifacts import (
+from lib.base.artifacts import (
     read_json,
     read_manifest,
     read_parquet,
@@ -28,8 +28,8 @@ from lib.artifacts import (
     write_manifest,
     write_parquet,
 )
-from lib.atomic import replacing_folder
-from lib.errors import IntegrityError
+from lib.base.atomic import replacing_folder
+from lib.base.errors import IntegrityError
 
 IntArray = npt.NDArray[np.int64]
 
@@ -154,7 +154,7 @@ def write_tables(fresh: Path, tables: Mapping[str, IntArray], report: dict[str, 
     """Write what belongs to the pictures of a folder that is being written, and its manifest.
 
     Args:
-        fresh: with `pictures.arrow`; see `lib.atomic.replacing_folder`.
+        fresh: with `pictures.arrow`; see `lib.base.atomic.replacing_folder`.
         tables: by the names of `TABLES`, (n_rows, n_columns) picture numbers.
         report: counts, JSON-ready.
         root: folder that the pictures' names are under.

@@ -18,8 +18,10 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from lib.artifacts import sequence_sha256, write_json, write_manifest, write_parquet
-from lib.atomic import replacing_folder
+from lib.base.artifacts import sequence_sha256, write_json, write_manifest, write_parquet
+from lib.base.atomic import replacing_folder
+from lib.base.errors import DataError
+from lib.base.params import Data
 from lib.catalog.account import PhotoTally, account
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.describe import Describer
@@ -31,8 +33,6 @@ from lib.catalog.schema import QUARANTINE_SCHEMA, SPLITS, BadRow, Split
 from lib.catalog.shards import SplitWriter
 from lib.catalog.sources.downloaded import DownloadedPhotos
 from lib.catalog.sources.registry import Source, open_source
-from lib.errors import DataError
-from lib.params import Data
 
 
 def process_catalog(

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lib.artifacts import MANIFEST, read_manifest, sequence_sha256
+from lib.base.artifacts import MANIFEST, read_manifest, sequence_sha256
+from lib.base.errors import IntegrityError
 from lib.catalog.schema import SPLITS, STRING_COLUMNS, Split
-from lib.errors import IntegrityError
 
 
 def read_rows(folder: Path, split: Split | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lib.base.errors import ConfigError
 from lib.catalog.columns import TextColumn, text_column
 from lib.catalog.schema import PRODUCT_KEYS, SPLITS, ProductKey, Split
-from lib.errors import ConfigError
 
 IntArray = npt.NDArray[np.int64]
 

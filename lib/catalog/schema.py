@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 
-from lib.params import ATTRIBUTES
+from lib.base.params import ATTRIBUTES
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

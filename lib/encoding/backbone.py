@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from lib.artifacts import MANIFEST, file_sha256, read_manifest, write_json, write_manifest
-from lib.atomic import replacing, replacing_files
+from lib.base.artifacts import MANIFEST, file_sha256, read_manifest, write_json, write_manifest
+from lib.base.atomic import replacing, replacing_files
+from lib.base.errors import BusyError, ConfigError, IntegrityError
 from lib.encoding import (
     convnet,  # noqa: F401  # registers the architecture of trained backbones
     torchvision_ops,  # noqa: F401  # must come before open_clip
 )
-from lib.errors import BusyError, ConfigError, IntegrityError
 
 import open_clip  # isort: skip
 from safetensors import SafetensorError  # isort: skip

@@ -21,6 +21,8 @@ from PIL import Image
 from torch.nn import functional
 from tqdm import tqdm
 
+from lib.base.errors import DataError
+from lib.base.params import BackboneTraining
 from lib.catalog.processed import iter_images, read_rows
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before open_clip
 from lib.encoding.collars import collar_places, cut_out
@@ -29,8 +31,6 @@ from lib.encoding.drawn_collars import draw_collars, warm_up
 from lib.encoding.random_crops import normalise, random_collars, random_crops, to_bytes, to_unit
 from lib.encoding.schedule import Descent
 from lib.encoding.training_texts import NAMED, TextBatch, TrainingTexts
-from lib.errors import DataError
-from lib.params import BackboneTraining
 from lib.training.losses import masked_cross_entropy, multi_positive_info_nce
 
 import open_clip  # isort: skip

@@ -19,11 +19,11 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from lib.catalog.drawing.necks import draw_necks
+from lib.base.params import BackboneTraining
 from lib.encoding.collars import collar_places, cut_out
+from lib.encoding.drawn_necks import draw_necks
 from lib.encoding.random_crops import normalise, random_collars, to_bytes, to_unit
 from lib.encoding.schedule import Descent
-from lib.params import BackboneTraining
 
 EPOCHS = 30
 PICTURE = 128

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import DataError, IntegrityError
 from lib.catalog.picture_store import Pictures
 from lib.catalog.processed import count_rows, iter_images, iter_rows
 from lib.catalog.schema import Split
@@ -35,7 +36,6 @@ from lib.encoding.embedding_cache import EmbeddingCache, IntArray, Space, as_key
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import Engine, Kind
 from lib.encoding.picture_rows import PictureRows, save_no_rows, save_picture_rows
-from lib.errors import DataError, IntegrityError
 
 Bar: TypeAlias = "tqdm[NoReturn]"
 

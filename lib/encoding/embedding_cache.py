@@ -27,9 +27,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from lib.artifacts import FloatArray, read_json, sequence_sha256, write_json
-from lib.atomic import replacing
-from lib.errors import IntegrityError
+from lib.base.artifacts import FloatArray, read_json, sequence_sha256, write_json
+from lib.base.atomic import replacing
+from lib.base.errors import IntegrityError
 
 KEY_BYTES = 32
 FACTS = "space.json"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
 from lib.encoding.backbone import Backbone
 
 _CODE = ("backbone.py", "convnet.py", "encoder.py", "gradients.py", "textures.py", "torchvision_ops.py")

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import ConfigError
+from lib.base.params import Embed
 from lib.encoding.encoder import Encoder
-from lib.errors import ConfigError
-from lib.params import Embed
 
 Kind = Literal["image", "text"]
 Ready = TypeVar("Ready")

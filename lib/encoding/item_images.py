@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
 from lib.catalog.processed import iter_images
 from lib.catalog.schema import SPLITS
 from lib.encoding.backbone import load_backbone
 from lib.encoding.crops import crop_and_mirror
 from lib.encoding.encoder import Encoder
-from lib.errors import IntegrityError
 
 Augment = Literal["none", "crops"]
 

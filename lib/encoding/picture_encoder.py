@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
 from lib.catalog.picture_store import IntArray
 from lib.encoding.backbone import load_backbone
 from lib.encoding.encoder import Encoder
 from lib.encoding.tower_inputs import decoded, pixels
-from lib.errors import IntegrityError
 from lib.training.two_tower import Side, TwoTowerModel
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.artifacts import MANIFEST, FloatArray, read_array, read_manifest, write_array, write_manifest
-from lib.atomic import replacing_files, replacing_folder
+from lib.base.artifacts import MANIFEST, FloatArray, read_array, read_manifest, write_array, write_manifest
+from lib.base.atomic import replacing_files, replacing_folder
+from lib.base.errors import IntegrityError
 from lib.catalog.picture_store import NO_TABLES, Pictures
 from lib.embeddings import check_unit_rows
-from lib.errors import IntegrityError
 
 ROWS = "photos.npy"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lib.base.params import Backbone
 from lib.encoding.backbone import fetch_from_hub, load_checkpoint, save_backbone
 from lib.encoding.backbone_training import train_backbone
-from lib.params import Backbone
 
 
 def prepare_backbone(

@@ -37,12 +37,12 @@ import ray.exceptions
 import torch
 from ray.data import DataContext, TaskPoolStrategy
 
-from lib import stage
-from lib.artifacts import FloatArray
+from lib.base import stage
+from lib.base.artifacts import FloatArray
+from lib.base.errors import BusyError, ConfigError, IntegrityError
 from lib.encoding.backbone import load_backbone
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import Kind, LocalEngine
-from lib.errors import BusyError, ConfigError, IntegrityError
 
 _WINDOW = 16
 """Batches per worker that are in flight: few enough for memory, enough that workers seldom wait for the last one."""

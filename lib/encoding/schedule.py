@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lib.params import BackboneTraining
+from lib.base.params import BackboneTraining
 
 MAX_GRADIENT = 10.0
 """Norm at which gradients are clipped: early steps only."""

@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import TowerNetwork
 from lib.catalog.picture_store import IntArray, Pictures
 from lib.encoding.crops import crop_and_mirror
-from lib.params import TowerNetwork
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, which pretrained weights expect and others do not mind."""

@@ -11,8 +11,8 @@ import httpx2
 import torch
 from torch import Tensor, nn
 
+from lib.base.errors import BusyError
 from lib.encoding import torchvision_ops  # noqa: F401  # must come before timm
-from lib.errors import BusyError
 
 import timm  # isort: skip
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from lib.params import ATTRIBUTES
+from lib.base.params import ATTRIBUTES
 
 NAMED = (*ATTRIBUTES, "color", "category2")
 

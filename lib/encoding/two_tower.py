@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.artifacts import FloatArray, file_sha256, sequence_sha256
+from lib.base.artifacts import FloatArray, file_sha256, sequence_sha256
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import TwoTower
 from lib.catalog.picture_store import IntArray, Pictures
 from lib.encoding.picture_rows import PictureRows
 from lib.encoding.tower_inputs import FrozenInputs, PixelInputs
-from lib.errors import ConfigError, IntegrityError
-from lib.params import TwoTower
 from lib.training.checkpoint import load_checkpoint
 from lib.training.heads import seeded_generator
 from lib.training.two_tower import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lib.errors import ConfigError
+from lib.base.errors import ConfigError
 
 IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]

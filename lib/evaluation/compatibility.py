@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import Bootstrap
 from lib.evaluation.pair_auc import auc_intervals, auc_within, pair_auc
-from lib.params import Bootstrap
 
 IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]

@@ -19,14 +19,14 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
+from lib.base.params import EmbeddingMap
 from lib.embeddings import Embeddings
-from lib.errors import IntegrityError
 from lib.evaluation.evaluation import LABELS
 from lib.evaluation.measure import Codes, column_codes, measure_precision, rounded
-from lib.params import EmbeddingMap
-from lib.retrieval.scores import IntArray
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import IntArray, TopK
 
 Places = npt.NDArray[np.float64]
 

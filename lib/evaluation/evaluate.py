@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import DataError
+from lib.base.params import Bootstrap, Evaluate, QueryMode
 from lib.embeddings import Embeddings, EmbeddingSet
-from lib.errors import DataError
 from lib.evaluation.evaluation import (
     LABELS,
     OFFICIAL,
@@ -53,8 +54,8 @@ from lib.evaluation.measure import (
 )
 from lib.evaluation.official import measure_official
 from lib.evaluation.probe import linear_probe
-from lib.params import Bootstrap, Evaluate, QueryMode
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 Found = dict[str, Measured]
 Reasons = dict[str, str]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lib.artifacts import (
+from lib.base.artifacts import (
     MANIFEST,
     read_json,
     read_manifest,
@@ -20,9 +20,9 @@ from lib.artifacts import (
     write_manifest,
     write_parquet,
 )
-from lib.atomic import replacing_files
+from lib.base.atomic import replacing_files
 from lib.evaluation.measure import Measured
-from lib.retrieval.search import TopK
+from lib.retrieval.top_k import TopK
 
 LABELS = {
     "neckline": "neckline",

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lib.base.params import Bootstrap
 from lib.evaluation import metrics
 from lib.evaluation.bootstrap import clustered_intervals, percentile_interval, resampled_means
-from lib.params import Bootstrap
-from lib.retrieval.search import TopK
+from lib.retrieval.top_k import TopK
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]

@@ -10,21 +10,18 @@ Intervals are clustered by official item.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lib.base.params import Bootstrap
 from lib.embeddings import Embeddings
 from lib.evaluation.measure import IntArray, column_codes, measure_rankings, summarise
-from lib.evaluation.paired import Pair, ScoreArray
-from lib.params import Bootstrap
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 KS = (1, 5, 10, 20, 30, 50)
 """Those that papers on In-shop state."""
-BOARD_KS = (1, 10)
-"""Those on the scoreboard."""
 
 
 @dataclass(frozen=True)
@@ -93,33 +90,7 @@ def measure_official(queries: Embeddings, bootstrap: Bootstrap) -> Official | No
     return Official(summarise(measured, items.queries, bootstrap), skipped, search)
 
 
-def official_pairs(before: pd.DataFrame, after: pd.DataFrame, measured: dict[str, Any]) -> dict[str, Pair]:
-    """The official protocol's scoreboard rows.
-
-    Args:
-        before, after: the rows of `per_query` in mode `official`, of the same queries, baseline and protocol.
-        measured: the baseline's metrics in that mode; a row that they lack is left out.
-    """
-    pairs = {}
-    for k in BOARD_KS:
-        numbers = measured.get(f"official_hit_rate@{k}")
-        if numbers is not None:
-            pairs[f"official_hit_rate@{k}"] = Pair(
-                _hits(before["official_rank"], k),
-                _hits(after["official_rank"], k),
-                numbers["chance"],
-                numbers["ceiling"],
-            )
-    return pairs
-
-
 def _first_ranks(top: TopK, gallery: IntArray, queries: IntArray, n_relevant: IntArray) -> pd.Series:
     hits = (gallery[top.rows] == queries[:, None]) & (top.rows >= 0)
     ranks = pd.Series(np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)).astype("Int64")
     return ranks.mask(n_relevant == 0)
-
-
-def _hits(ranks: pd.Series, k: int) -> ScoreArray:
-    """(n_queries,) 1 where the first right image is among the top k, else 0; NaN where the query does not count."""
-    numbers = ranks.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isnan(numbers), np.nan, ((numbers >= 1) & (numbers <= k)).astype(np.float64))

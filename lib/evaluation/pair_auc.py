@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lib.errors import ConfigError
+from lib.base.errors import ConfigError
 from lib.evaluation.bootstrap import LEVEL, draw_counts
 
 IntArray = npt.NDArray[np.int64]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lib.errors import IntegrityError
+from lib.base.errors import IntegrityError
+from lib.base.params import Bootstrap
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.measure import rounded
-from lib.params import Bootstrap
 
 IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]

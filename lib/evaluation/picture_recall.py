@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import Bootstrap
 from lib.catalog.picture_products import products_of
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.measure import rounded
@@ -22,8 +23,8 @@ from lib.evaluation.metrics import (
     recall_ceiling,
     recall_chance,
 )
-from lib.params import Bootstrap
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 IntArray = npt.NDArray[np.int64]
 ScoreArray = npt.NDArray[np.float64]

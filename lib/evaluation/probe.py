@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
 from lib.evaluation.measure import Measured
 
 IntArray = npt.NDArray[np.int64]

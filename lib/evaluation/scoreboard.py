@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.errors import ConfigError, IntegrityError
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import Bootstrap, Scoreboard, Target
 from lib.evaluation.evaluation import (
     LABELS,
     OFFICIAL,
@@ -28,9 +29,8 @@ from lib.evaluation.evaluation import (
     Evaluation,
     product_columns,
 )
-from lib.evaluation.official import official_pairs
+from lib.evaluation.official_rows import official_pairs
 from lib.evaluation.paired import IntArray, Pair, ScoreArray, paired_rows
-from lib.params import Bootstrap, Scoreboard, Target
 
 Tone = Literal["rose", "fell", "unchanged"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lib.base.params import Scoreboard, Target
 from lib.evaluation.scoreboard import SPLITS, BoardRow, board_rows
-from lib.params import Scoreboard, Target
 
 MARKS = {"rose": "▲", "fell": "▼", "unchanged": "="}
 NEAR_CHANCE = 0.05

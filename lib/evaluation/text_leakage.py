@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from lib.base.params import Bootstrap, QueryMode
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.schema import SOURCED
 from lib.embeddings import EmbeddingSet
@@ -31,8 +32,8 @@ from lib.evaluation.evaluation import LABELS
 from lib.evaluation.measure import BoolArray, Codes, IntArray, Measured, column_codes, measure_precision, rounded
 from lib.evaluation.metrics import count_allowed
 from lib.evaluation.text_sides import TextEncoder, TextSide, mask_sides, side_of
-from lib.params import Bootstrap, QueryMode
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 SPLIT = "validation"
 MAX_GALLERY = 1_500

@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
+from lib.base.params import QueryMode
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.masking import mask_caption
 from lib.catalog.schema import SOURCED
 from lib.embeddings import Embeddings
-from lib.errors import IntegrityError
 from lib.evaluation.evaluate import query_embeddings
 from lib.evaluation.measure import BoolArray, IntArray
-from lib.params import QueryMode
 
 
 class TextEncoder(Protocol):

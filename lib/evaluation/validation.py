@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import Validation
 from lib.embeddings import EmbeddingSet
 from lib.evaluation.metrics import attribute_precision_at_k
-from lib.params import Validation
 from lib.retrieval.search import exact_top_k
 
 K = 10

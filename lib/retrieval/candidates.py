@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lib.retrieval.scores import DECIMALS, IntArray, ScoreArray
+from lib.retrieval.scores import DECIMALS
+from lib.retrieval.top_k import IntArray, ScoreArray
 
 
 @dataclass

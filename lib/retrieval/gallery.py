@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lib.artifacts import (
+from lib.base.artifacts import (
     FloatArray,
     read_array,
     read_json,
@@ -17,9 +17,9 @@ from lib.artifacts import (
     write_json,
     write_manifest,
 )
-from lib.atomic import replacing_folder
+from lib.base.atomic import replacing_folder
+from lib.base.errors import IntegrityError
 from lib.embeddings import check_unit_rows
-from lib.errors import IntegrityError
 
 ROWS, QUERIES, IDS = "candidates.npy", "queries.npy", "ids.json"
 

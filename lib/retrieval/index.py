@@ -22,16 +22,17 @@ from typing import Any
 import faiss
 import numpy as np
 
-from lib.artifacts import FloatArray, read_json, read_manifest, sequence_sha256, write_json, write_manifest
+from lib.base.artifacts import FloatArray, read_json, read_manifest, sequence_sha256, write_json, write_manifest
+from lib.base.errors import ConfigError, DataError, IntegrityError
+from lib.base.params import INDEX_KINDS, Index, IndexKind
 from lib.embeddings import check_unit_rows
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import INDEX_KINDS, Index, IndexKind
 from lib.retrieval.gallery import Searchable
 from lib.retrieval.index_build import build_faiss
 from lib.retrieval.index_files import read_faiss, write_faiss
 from lib.retrieval.index_plan import IndexPlan, Settings, plan_indexes
 from lib.retrieval.index_search import Lists, Rows, scan, search_graph
-from lib.retrieval.search import BoolArray, TopK
+from lib.retrieval.search import BoolArray
+from lib.retrieval.top_k import TopK
 
 IDS = "ids.json"
 _BLOCK_ROWS = 65_536

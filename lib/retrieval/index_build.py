@@ -9,8 +9,8 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from lib.artifacts import FloatArray
-from lib.params import IndexKind
+from lib.base.artifacts import FloatArray
+from lib.base.params import IndexKind
 from lib.retrieval.index_plan import Settings
 
 _BLOCK_ROWS = 65_536

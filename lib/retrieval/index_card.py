@@ -15,12 +15,13 @@ from typing import Any
 import faiss
 import numpy as np
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import IndexCard, IndexKind
 from lib.embeddings import Embeddings
-from lib.params import IndexCard, IndexKind
 from lib.retrieval.index import SearchIndex
 from lib.retrieval.index_plan import IndexPlan
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 EFFORT: dict[IndexKind, str] = {"hnsw": "ef_search", "ivf_pq": "nprobe"}
 """The number that a search may choose; flat has none."""

@@ -16,11 +16,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from lib.atomic import replacing
-from lib.errors import IntegrityError
-from lib.params import IndexKind
+from lib.base.atomic import replacing
+from lib.base.errors import IntegrityError
+from lib.base.params import IndexKind
 from lib.retrieval.index_plan import Settings
-from lib.retrieval.scores import IntArray
+from lib.retrieval.top_k import IntArray
 
 _TYPES = {"flat": faiss.IndexFlatIP, "hnsw": faiss.IndexHNSWFlat, "ivf_pq": faiss.IndexIVFPQ}
 _LIMIT = threading.Lock()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lib.errors import ConfigError
-from lib.params import INDEX_KINDS, Index, IndexKind
+from lib.base.errors import ConfigError
+from lib.base.params import INDEX_KINDS, Index, IndexKind
 
 Settings = dict[str, int]
 """The numbers of one kind: m, ef_construction, ef_search; nlist, m, bits, nprobe, rerank; none of flat."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
 from lib.retrieval.index_files import list_of_rows
-from lib.retrieval.scores import DECIMALS, IntArray, error_bounds_up_to
-from lib.retrieval.search import MARGIN, BoolArray, TopK, decide, exact_top_k
+from lib.retrieval.scores import DECIMALS, error_bounds_up_to
+from lib.retrieval.search import MARGIN, BoolArray, decide, exact_top_k
+from lib.retrieval.top_k import IntArray, TopK
 
 _LONGEST = 1.001  # of a row that passed as a unit row
 _LOOKED_AT_PER_EF = 8

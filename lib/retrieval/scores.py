@@ -11,14 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from lib.artifacts import FloatArray
-from lib.errors import IntegrityError
-
-IntArray = npt.NDArray[np.int64]
-ScoreArray = npt.NDArray[np.float64]
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
+from lib.retrieval.top_k import IntArray, ScoreArray
 
 DECIMALS = 9
 CHUNK_ITEMS = 32_768

@@ -7,17 +7,17 @@ result equals a full float64 search: float32 is used only to discard items that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from lib.artifacts import FloatArray
-from lib.errors import ConfigError
+from lib.base.artifacts import FloatArray
+from lib.base.errors import ConfigError
 from lib.retrieval.candidates import Candidates, Excluded, group_size
-from lib.retrieval.scores import DECIMALS, GalleryRows, IntArray, ScoreArray, error_bounds, pair_scores
+from lib.retrieval.scores import DECIMALS, GalleryRows, error_bounds, pair_scores
+from lib.retrieval.top_k import IntArray, TopK
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -25,19 +25,6 @@ MARGIN = 16
 """Candidates beyond k. Too few would only cost time: the rare unproven query is searched again."""
 
 _BLOCK_CELLS = 1 << 23  # float32 scores held at once (32 MiB), and as many of a mask
-
-
-@dataclass(frozen=True)
-class TopK:
-    """The best items of each query, best first.
-
-    Attributes:
-        rows: (n_queries, k) int64 gallery rows; -1 where fewer than k items are allowed.
-        scores: (n_queries, k) float64; -inf where the row is -1.
-    """
-
-    rows: IntArray
-    scores: ScoreArray
 
 
 def exact_top_k(

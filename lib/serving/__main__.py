@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lib.errors import ConfigError, PipelineError
+from lib.base.errors import ConfigError, PipelineError
 from lib.serving.guards import Guard
 from lib.serving.opening import Places, open_searcher
 
@@ -70,8 +70,8 @@ def serve(args: argparse.Namespace) -> int:
     key = os.environ.get(KEY_VARIABLE) or None
     if not _is_loopback(args.host) and key is None:
         raise ConfigError(f"--host {args.host} is reachable by others: set {KEY_VARIABLE}, or serve on 127.0.0.1")
+    from lib.base.stage import pin_threads
     from lib.serving.app import create_app
-    from lib.stage import pin_threads
 
     pin_threads(args.threads)
     places = Places.under(args.root)
@@ -95,7 +95,7 @@ def listen(app: Guard, *, host: str, port: int) -> None:
 
 def search(args: argparse.Namespace) -> int:
     """Answer one search on stdout."""
-    from lib.artifacts import write_text
+    from lib.base.artifacts import write_text
     from lib.serving.contact_sheet import contact_sheet
     from lib.serving.messages import SearchBody, as_query
     from lib.serving.query import answer_dict
@@ -134,9 +134,9 @@ def search(args: argparse.Namespace) -> int:
 
 def query_two_tower(args: argparse.Namespace) -> int:
     """Answer one photo on stdout, with the time that it took."""
-    from lib.artifacts import write_text
+    from lib.base.artifacts import write_text
+    from lib.base.stage import pin_threads
     from lib.serving.two_tower import as_dict, as_table, open_two_tower
-    from lib.stage import pin_threads
 
     pin_threads(args.threads)
     towers = open_two_tower(args.root, kind=args.index)

@@ -17,8 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
 
+from lib.base.errors import BusyError, ConfigError, PipelineError
 from lib.catalog.images import ImageError
-from lib.errors import BusyError, ConfigError, PipelineError
 from lib.serving.catalogue import UnknownQuery
 from lib.serving.guards import Guard, Limits
 from lib.serving.measures import Measures

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lib.base.errors import PipelineError
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.captions import compose_caption
 from lib.catalog.normal_text import normalise_text, singular
 from lib.catalog.partner_kinds import Kind
 from lib.catalog.processed import read_images
 from lib.embeddings import EmbeddingSet
-from lib.errors import PipelineError
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]

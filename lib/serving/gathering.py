@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from lib.artifacts import FloatArray
-from lib.retrieval.search import BoolArray, TopK
+from lib.base.artifacts import FloatArray
+from lib.retrieval.search import BoolArray
+from lib.retrieval.top_k import TopK
 
 
 class Index(Protocol):

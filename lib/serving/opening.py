@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.artifacts import FloatArray, file_sha256, sequence_sha256
+from lib.base.artifacts import FloatArray, file_sha256, sequence_sha256
+from lib.base.errors import IntegrityError
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.partner_kinds import PARTNERS, load_partner_kinds
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.backbone import load_backbone
-from lib.errors import IntegrityError
 from lib.retrieval.index import load_indexes
 from lib.serving.catalogue import ServedCatalogue
 from lib.serving.query import Model

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lib.artifacts import FloatArray
-from lib.errors import ConfigError
+from lib.base.artifacts import FloatArray
+from lib.base.errors import ConfigError
 from lib.serving.catalogue import FacetValue
 
 Model = Literal["baseline", "protocol"]

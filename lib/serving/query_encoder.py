@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import BusyError, PipelineError
 from lib.catalog.images import normalise_image
 from lib.encoding.backbone import Backbone
 from lib.encoding.encoder import Encoder
-from lib.errors import BusyError, PipelineError
 
 BATCHES = (1, 2, 4, 8)
 """Sizes that the model is run with; a batch of n queries takes the smallest that holds it."""

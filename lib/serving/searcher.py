@@ -12,11 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
 from lib.catalog.partner_kinds import Kind
 from lib.embeddings import EmbeddingSet
 from lib.retrieval.scores import pair_scores
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 from lib.serving.catalogue import BoolArray, IntArray, ServedCatalogue
 from lib.serving.gathering import GatheringIndex, Index
 from lib.serving.query import MAX_RESULTS, Answer, BadQuery, Model, Query, Rerank, Result

@@ -11,13 +11,13 @@ from typing import Any
 
 from PIL import Image
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import INDEX_KINDS
 from lib.catalog.images import ImageError, normalise_image
 from lib.catalog.photo_folder import PhotoFolder
 from lib.encoding.picture_encoder import picture_encoder
 from lib.encoding.two_tower import load_two_tower, towers_fingerprint
-from lib.errors import ConfigError, IntegrityError
-from lib.params import INDEX_KINDS
 from lib.retrieval.gallery import load_gallery
 from lib.retrieval.index import SearchIndex, load_index
 from lib.serving.contact_sheet import picture_sheet

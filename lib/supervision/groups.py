@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.params import Groups
+from lib.base.params import Groups
 
 KEY_CONFIDENCE = {"column": 1.0, "same_image": 0.95, "sku": 0.9, "item_id": 0.8, "image_url": 0.7}
 """How far a kind of key is trusted before looking at the data: a product column is a statement, one image

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.artifacts import FloatArray, release_memory
+from lib.base.artifacts import FloatArray, release_memory
+from lib.base.params import ATTRIBUTES, Mine
 from lib.embeddings import Embeddings
-from lib.params import ATTRIBUTES, Mine
-from lib.retrieval.scores import ScoreArray
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import ScoreArray, TopK
 from lib.supervision.codes import (
     STRONG_EQUAL,
     BoolArray,

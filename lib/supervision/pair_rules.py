@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.params import ATTRIBUTES, PairKind
+from lib.base.params import ATTRIBUTES, PairKind
 from lib.supervision.availability import combined, exact_agreements, pairs_within
 from lib.supervision.codes import (
     STRONG_EQUAL,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.errors import DataError, IntegrityError
-from lib.params import PAIR_KINDS, PairKind, Pairs
+from lib.base.errors import DataError, IntegrityError
+from lib.base.params import PAIR_KINDS, PairKind, Pairs
 from lib.supervision.codes import IntArray, group_pairs
 from lib.supervision.pair_rules import POSITIVE_KINDS, Items, PairRows, count_available
 

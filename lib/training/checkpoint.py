@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from lib.artifacts import MANIFEST, check_file, damaged, open_manifest, read_torch, write_torch
-from lib.errors import IntegrityError
+from lib.base.artifacts import MANIFEST, check_file, damaged, open_manifest, read_torch, write_torch
+from lib.base.errors import IntegrityError
 
 DIGEST = "content_sha256"
 STAGE = "train_protocol"

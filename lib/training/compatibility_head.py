@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.artifacts import MANIFEST, FloatArray, file_sha256, read_json, read_torch, write_torch
-from lib.errors import IntegrityError
+from lib.base.artifacts import MANIFEST, FloatArray, file_sha256, read_json, read_torch, write_torch
+from lib.base.errors import IntegrityError
 from lib.training.heads import dropped, linear
 
 BATCH = 1024

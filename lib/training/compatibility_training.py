@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.artifacts import FloatArray, write_bytes, write_manifest, write_text
+from lib.base.artifacts import FloatArray, write_bytes, write_manifest, write_text
+from lib.base.errors import DataError, IntegrityError
+from lib.base.params import Compatibility
 from lib.embeddings import EmbeddingSet
-from lib.errors import DataError, IntegrityError
-from lib.params import Compatibility
 from lib.training.checkpoint import remove_half_written
 from lib.training.compatibility_head import CompatibilityHead, load_head, save_head
 from lib.training.heads import seeded_generator

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lib.errors import IntegrityError
-from lib.params import Validation
+from lib.base.errors import IntegrityError
+from lib.base.params import Validation
 from lib.training.checkpoint import STAGE, load_checkpoint
 
 

@@ -18,9 +18,9 @@ from pandas.util import hash_pandas_object
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.artifacts import MANIFEST, sequence_sha256, write_bytes, write_json, write_manifest, write_text
+from lib.base.artifacts import MANIFEST, sequence_sha256, write_bytes, write_json, write_manifest, write_text
+from lib.base.params import Train
 from lib.embeddings import META_COLUMNS, Embeddings
-from lib.params import Train
 from lib.training.checkpoint import load_checkpoint, remove_half_written, save_checkpoint
 from lib.training.heads import seeded_generator
 from lib.training.history import (

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.base.errors import ConfigError
+from lib.base.params import PAIR_KINDS, Loss
 from lib.embeddings import Embeddings
-from lib.errors import ConfigError
-from lib.params import PAIR_KINDS, Loss
 from lib.training.losses import (
     attribute_contrastive,
     attribute_cross_entropy,

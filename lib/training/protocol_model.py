@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.artifacts import FloatArray
-from lib.errors import IntegrityError
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
 from lib.training.checkpoint import REMEDY
 from lib.training.heads import (
     AttributeHead,

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import PAIR_KINDS, Boost, Cap, Sampler
+from lib.base.errors import ConfigError, DataError, IntegrityError
+from lib.base.params import PAIR_KINDS, Boost, Cap, Sampler
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from lib.artifacts import file_sha256, sequence_sha256
+from lib.base.artifacts import file_sha256, sequence_sha256
+from lib.base.errors import IntegrityError
 from lib.embeddings import Embeddings, EmbeddingSet
-from lib.errors import IntegrityError
 from lib.training.checkpoint import REMEDY, load_checkpoint
 from lib.training.protocol_model import ModelConfig, ProtocolModel
 

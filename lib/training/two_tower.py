@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.artifacts import FloatArray
-from lib.errors import IntegrityError
+from lib.base.artifacts import FloatArray
+from lib.base.errors import IntegrityError
 from lib.training.heads import ResidualHead
 from lib.training.protocol_model import MAX_LOG_SCALE, unit_rows
 

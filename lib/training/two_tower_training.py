@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.artifacts import MANIFEST, sequence_sha256, write_json, write_manifest, write_text
-from lib.params import TwoTower
+from lib.base.artifacts import MANIFEST, sequence_sha256, write_json, write_manifest, write_text
+from lib.base.params import TwoTower
 from lib.training.checkpoint import remove_half_written, save_checkpoint
 from lib.training.heads import seeded_generator
 from lib.training.history import History, check_validation, curves_csv, log_lines, open_resumable

@@ -157,7 +157,7 @@ def test_it_waits_for_a_server_that_is_not_ready(chromium: Any, shop: Path, tmp_
 
 
 def test_it_says_why_a_server_will_not_be_ready(chromium: Any) -> None:
-    from lib.errors import IntegrityError
+    from lib.base.errors import IntegrityError
     from lib.serving.app import create_app
 
     def opener() -> Any:

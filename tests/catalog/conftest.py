@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.base.params import Data
 from lib.catalog.process import process_catalog
-from lib.params import Data
 
 SCHEMA = Path(__file__).parents[2] / "lib/catalog/attributes.yaml"
 HEADER = ("id", "image", "category", "title", "color", "neckline")

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 
+from lib.base.params import Download
 from lib.catalog.download.addresses import public_or_test_server, system_resolver
 from lib.catalog.download.connections import Network
 from lib.catalog.download.failures import FetchError
 from lib.catalog.download.fetch import Fetcher
 from lib.catalog.images import ImageError
-from lib.params import Download
 
 LIMITS = Download(
     workers=2,

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from lib.base.params import Data, load_params
 from lib.catalog.process import process_catalog
-from lib.params import Data, load_params
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "lib/catalog/attributes.yaml"

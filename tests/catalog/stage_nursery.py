@@ -17,9 +17,6 @@ from typing import Any
 import httpcore2  # noqa: F401
 import httpx2  # noqa: F401
 
-import lib.catalog.process
-import lib.stage  # noqa: F401
-
 
 def work(job: dict[str, Any]) -> None:
     """Become the stage: its folder, environment, output files and limits."""

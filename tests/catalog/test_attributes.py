@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lib.base.errors import ConfigError
 from lib.catalog.attributes import load_attribute_schema
-from lib.errors import ConfigError
 
 FILE = Path(__file__).parents[2] / "lib/catalog/attributes.yaml"
 

@@ -20,11 +20,11 @@ import pytest
 import yaml
 from photo_server import PhotoServer, body, one_after_another, raw, redirect, serving, status
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.errors import ConfigError, DataError, IntegrityError
+from lib.base.params import load_params, parse_params
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import load_params, parse_params
 from stages import download_images
 
 ROOT = Path(__file__).parents[2]

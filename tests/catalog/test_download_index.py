@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lib.base.errors import IntegrityError
 from lib.catalog.download.photo_index import INDEX, Failure, IndexWriter, Photo, PhotoIndex
 from lib.catalog.download.plan import Plan, Scheduler, Wanted
 from lib.catalog.schema import BadRow, RawRow
-from lib.errors import IntegrityError
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.errors import ConfigError
 from lib.catalog.download.photo_index import INDEX, Failure, IndexWriter, Photo, PhotoIndex
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
 from lib.catalog.sources.downloaded import DownloadedPhotos
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "lib/catalog/attributes.yaml"

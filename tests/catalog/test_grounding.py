@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from lib.base.errors import IntegrityError
+from lib.base.params import Audit
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.grounding.audit import draw_audit
 from lib.catalog.grounding.choice import allocate, choose_items
@@ -22,8 +24,6 @@ from lib.catalog.grounding.proportions import wilson_interval
 from lib.catalog.grounding.sheet import read_sheet
 from lib.catalog.processed import read_rows
 from lib.catalog.schema import SOURCED, STRING_COLUMNS
-from lib.errors import IntegrityError
-from lib.params import Audit
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib.artifacts import read_json
+from lib.base.artifacts import read_json
+from lib.base.errors import DataError
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.grounding.claims import CLAIM_COLUMNS
 from lib.catalog.grounding.findings import analyse, context, wider_phrases
@@ -18,7 +19,6 @@ from lib.catalog.grounding.findings_text import findings_markdown
 from lib.catalog.grounding.proportions import wilson_interval
 from lib.catalog.grounding.review import Judgement, read_review
 from lib.catalog.grounding.sheet import SHEET_COLUMNS, neutralise, write_sheet
-from lib.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>alert(1)</script> | _x_"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.base.errors import DataError
 from lib.catalog.grounding.claims import CLAIM_COLUMNS
 from lib.catalog.grounding.sheet import SHEET_COLUMNS, neutralise, read_sheet, restore, write_sheet
-from lib.errors import DataError
 
 FORMULAS = ['=HYPERLINK("http://x")', "+1", "-1+1", "@SUM(A1)", "\tx", "\rx", "\n=x", "＝1", "'=1", "''-x"]
 PLAIN = ["001", "NA", "nan", "5.0", "1e5", "#N/A", "null", "", " ", "'90s", "a=b", 'say "x", y', "two\nlines", "é|;"]

@@ -18,12 +18,12 @@ import yaml
 from fake_hub import SIGNATURE, TOKEN, Done, FakeHub, Stages, closed_port, git_blob, serving
 from marqo_shards import MARQO, ROOT, SCHEMA, Shards, fingerprints, real_rows
 
+from lib.base.errors import ConfigError
+from lib.base.params import parse_params
 from lib.catalog.sources import hub_fetch, hub_pin, shard_places
 from lib.catalog.sources.hub_listing import pin_dataset
 from lib.catalog.sources.hub_pin import HubPin, PinnedShard, matches, read_pin, write_pin
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError
-from lib.params import parse_params
 
 REPO = "Marqo/deepfashion-inshop"
 FIRST, LAST = "data/a/train-0.parquet", "test.parquet"
@@ -306,7 +306,8 @@ def test_local_shards_need_no_hub_library(place):
     write_files(place.folder / "raw", place.files)
     data = Shards(place.folder / "raw").data().model_dump_json()
     code = (
-        "import sys; from pathlib import Path; import stages.process_data as stage; from lib.params import Data; "
+        "import sys; from pathlib import Path; import stages.process_data as stage; "
+        "from lib.base.params import Data; "
         f"stage.process_catalog(Path('raw'), Path({str(SCHEMA)!r}), Path('hf'), Data.model_validate_json({data!r}), "
         "workers=1); sys.exit('huggingface_hub' in sys.modules)"
     )

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from marqo_shards import COLUMNS, SCHEMA, Shards, fingerprints, photo, row
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.images import ImageError
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
@@ -16,7 +17,6 @@ from lib.catalog.schema import BadRow
 from lib.catalog.sources import huggingface
 from lib.catalog.sources.huggingface import read_listed_text
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ STAGES = (
 
 RUN_ALL = """
 import argparse, importlib, pathlib, sys
-from lib.params import load_params
+from lib.base.params import load_params
 params = load_params("params.yaml")
 for command in sys.argv[1:]:
     name, *words = command.split()

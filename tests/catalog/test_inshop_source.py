@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from inshop_release import Release, write_release
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.errors import ConfigError, DataError
+from lib.base.params import Data, load_params
 from lib.catalog.partition import split_by_partition
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
 from lib.catalog.schema import RawRow
 from lib.catalog.sources.inshop import read_descriptions, read_list
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError, DataError
-from lib.params import Data, load_params
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "lib/catalog/attributes.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.item_pairs import read_item_pairs
-from lib.errors import ConfigError, DataError
 
 ITEMS = pd.DataFrame(
     [(f"t{n}", "train") for n in range(8)]

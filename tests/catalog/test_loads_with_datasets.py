@@ -10,10 +10,10 @@ import pytest
 from inshop_release import write_release
 from PIL import Image
 
+from lib.base.params import load_params
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
-from lib.params import load_params
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib.catalog.drawing.assortment import CATEGORIES, COLOURS, MATERIALS, PATTERNS, SLEEVES
-from lib.catalog.drawing.outfits import (
+from lib.catalog.drawing.plan import plan_product
+from lib.catalog.sample.outfits import (
     COMPLEMENTS,
     FORMALITY,
     HUES,
@@ -21,7 +22,6 @@ from lib.catalog.drawing.outfits import (
     Outfit,
     draw_outfits,
 )
-from lib.catalog.drawing.plan import plan_product
 
 N_PRODUCTS = 700
 

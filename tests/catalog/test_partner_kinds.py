@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lib.base.errors import IntegrityError
 from lib.catalog.partner_kinds import MIN_PAIRS, load_partner_kinds, partner_kinds, save_partner_kinds
-from lib.errors import IntegrityError
 
 TEE, SKIRT, DRESS, NOTHING = ("women", "tees"), ("women", "skirts"), ("women", "dresses"), (None, None)
 KINDS = {"t": TEE, "s": SKIRT, "d": DRESS, "n": NOTHING}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lib.base.errors import DataError
 from lib.catalog.images import ImageError
 from lib.catalog.photo_archive import PhotoArchive
 from lib.catalog.photo_folder import PhotoFolder
-from lib.errors import DataError
 
 FILES = {
     "1.jpg": b"one" * 100,

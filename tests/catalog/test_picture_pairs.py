@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_towers import add_row, draw_shop, keep_pictures, tiny_two_tower, write_table
 
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.picture_products import held_out, products_of, validation_gallery
 from lib.catalog.picture_store import PictureTables, load_picture_tables
-from lib.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from tiny_towers import add_row, draw_shop, keep_pictures, tiny_two_tower
 
-from lib.artifacts import read_manifest
+from lib.base.artifacts import read_manifest
+from lib.base.errors import DataError, IntegrityError
 from lib.catalog.picture_store import (
     BATCH,
     PICTURES,
@@ -20,7 +21,6 @@ from lib.catalog.picture_store import (
     load_picture_tables,
     write_tables,
 )
-from lib.errors import DataError, IntegrityError
 
 
 @pytest.fixture

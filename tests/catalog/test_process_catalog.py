@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lib.artifacts import read_manifest, read_parquet
+from lib.base.artifacts import read_manifest, read_parquet
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.processed import read_images, read_rows
-from lib.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from lib.base.errors import IntegrityError
 from lib.catalog.processed import iter_images, read_images, read_rows
 from lib.catalog.schema import STRING_COLUMNS
-from lib.errors import IntegrityError
 
 
 @pytest.fixture

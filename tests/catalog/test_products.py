@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.base.errors import ConfigError
 from lib.catalog.products import (
     assign_splits,
     compile_sku_pattern,
@@ -17,7 +18,6 @@ from lib.catalog.products import (
     id_stem,
     url_stem,
 )
-from lib.errors import ConfigError
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 

@@ -29,8 +29,8 @@ from lib.catalog.drawing.assortment import (
 from lib.catalog.drawing.cut import make_cut
 from lib.catalog.drawing.plan import Product, plan_product
 from lib.catalog.drawing.scene import draw_view, make_staging
-from lib.catalog.drawing.wording import write_texts
-from lib.catalog.sample import CATALOGUE_FIELDS, TRUTH_FIELDS, draw_sample
+from lib.catalog.sample.catalogue import CATALOGUE_FIELDS, TRUTH_FIELDS, draw_sample
+from lib.catalog.sample.wording import write_texts
 
 SCHEMA = Path(__file__).parents[2] / "lib" / "catalog" / "attributes.yaml"
 PLANNED = 3000

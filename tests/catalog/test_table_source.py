@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.cells import CellTable
 from lib.catalog.sources.registry import open_source
-from lib.errors import ConfigError, DataError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lib.artifacts import write_manifest
-from lib.atomic import replacing_folder
+from lib.base.artifacts import write_manifest
+from lib.base.atomic import replacing_folder
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
 from lib.catalog.shards import SplitWriter
 from lib.encoding.backbone import save_backbone

@@ -18,10 +18,10 @@ import torch
 import yaml
 from PIL import Image
 
+from lib.base.errors import BusyError, ConfigError, IntegrityError
 from lib.encoding import torchvision_ops  # noqa: F401
 from lib.encoding.backbone import CONFIG, WEIGHTS, load_backbone, load_checkpoint, save_backbone
 from lib.encoding.encoder import Encoder
-from lib.errors import BusyError, ConfigError, IntegrityError
 
 import open_clip  # isort: skip
 

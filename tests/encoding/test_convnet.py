@@ -14,15 +14,15 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from lib.base.params import BackboneTraining, load_params
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import iter_images, read_rows
-from lib.catalog.sample import draw_sample
+from lib.catalog.sample.catalogue import draw_sample
 from lib.encoding import backbone_training, drawn_collars
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.backbone_training import model_config, train_backbone
 from lib.encoding.convnet import FIXED_NORM, PlainConvNet, timm_name
 from lib.encoding.random_crops import normalise, to_unit
-from lib.params import BackboneTraining, load_params
 
 import open_clip  # isort: skip
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
-from lib.catalog.drawing.necks import draw_necks
+from lib.base.errors import ConfigError
+from lib.base.params import load_params
 from lib.encoding import drawn_collars
 from lib.encoding.collars import collar_places, cut_out
 from lib.encoding.convnet import PlainConvNet
 from lib.encoding.drawn_collars import PICTURE, draw_collars, warm_up
+from lib.encoding.drawn_necks import draw_necks
 from lib.encoding.random_crops import normalise, to_unit
-from lib.errors import ConfigError
-from lib.params import load_params
 
 ROOT = Path(__file__).parents[2]
 

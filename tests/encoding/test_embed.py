@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.artifacts import write_manifest
-from lib.atomic import replacing_folder
+from lib.base.artifacts import write_manifest
+from lib.base.atomic import replacing_folder
+from lib.base.errors import DataError, IntegrityError
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
 from lib.catalog.shards import SplitWriter
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.embed import Embedded, embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.engine import LocalEngine
-from lib.errors import DataError, IntegrityError
 
 DIM = 5
 

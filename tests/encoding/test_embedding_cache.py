@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.base.errors import IntegrityError
 from lib.encoding import embedding_cache
 from lib.encoding.embedding_cache import EmbeddingCache, Space, as_keys, content_key
-from lib.errors import IntegrityError
 
 ROOT = Path(__file__).resolve().parents[2]
 DIM = 3

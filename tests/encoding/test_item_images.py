@@ -12,8 +12,10 @@ import torch
 import yaml
 from PIL import Image
 
-from lib.artifacts import write_manifest
-from lib.atomic import replacing_folder
+from lib.base.artifacts import write_manifest
+from lib.base.atomic import replacing_folder
+from lib.base.errors import IntegrityError
+from lib.base.params import Compatibility, parse_params
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
 from lib.catalog.shards import SplitWriter
 from lib.embeddings import EmbeddingSet, load_embedding_set
@@ -23,9 +25,7 @@ from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import LocalEngine
 from lib.encoding.item_images import ImageRows, cropped, open_image_rows
-from lib.errors import IntegrityError
 from lib.evaluation.compatibility import held_out_pairs
-from lib.params import Compatibility, parse_params
 from lib.training.compatibility_training import Embed, cached_rows, train_compatibility
 
 CONFIG = {

@@ -21,14 +21,14 @@ import yaml
 from PIL import UnidentifiedImageError
 from ray_shop import write_catalogue, write_untrained_backbone
 
-from lib import stage
+from lib.base import stage
+from lib.base.errors import BusyError, ConfigError
+from lib.base.params import Embed, parse_params
 from lib.encoding.backbone import load_backbone
 from lib.encoding.embed import Embedded, embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import Engine, LocalEngine, opened_engine
-from lib.errors import BusyError, ConfigError
-from lib.params import Embed, parse_params
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 10**6
@@ -96,7 +96,7 @@ def _modules(node: ast.AST) -> list[str]:
 def test_the_default_path_never_loads_ray() -> None:
     code = (
         "import sys; from pathlib import Path; import stages.embed_catalog;"
-        "from lib.encoding.engine import opened_engine; from lib.params import load_params;"
+        "from lib.encoding.engine import opened_engine; from lib.base.params import load_params;"
         "opened_engine(None, Path(), load_params().embed).__enter__();"
         "sys.exit(any(name.split('.')[0] == 'ray' or name == 'lib.encoding.ray_engine' for name in sys.modules))"
     )

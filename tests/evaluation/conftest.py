@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.base.params import Bootstrap, Evaluate
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
-from lib.params import Bootstrap, Evaluate
 
 VALUES = {
     "category2": ("tees", "cardigans", "shorts", "graphic"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.errors import ConfigError
+from lib.base.errors import ConfigError
 from lib.evaluation import bootstrap
 from lib.evaluation.bootstrap import cluster_sums, clustered_intervals
 

@@ -12,12 +12,12 @@ import pytest
 import threadpoolctl
 from sklearn.manifold import trustworthiness
 
+from lib.base.errors import IntegrityError
+from lib.base.params import EmbeddingMap
 from lib.embeddings import Embeddings, EmbeddingSet
-from lib.errors import IntegrityError
 from lib.evaluation import embedding_map
 from lib.evaluation.embedding_map import NEIGHBOURS, DrawnMaps, Places, map_embeddings
 from lib.evaluation.evaluation import LABELS
-from lib.params import EmbeddingMap
 
 PARAMS = EmbeddingMap(items=1000, perplexity=10, seed=42)
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.base.errors import DataError, IntegrityError
+from lib.base.params import Evaluate
 from lib.embeddings import Embeddings, EmbeddingSet
-from lib.errors import DataError, IntegrityError
 from lib.evaluation.evaluate import evaluate, query_embeddings
 from lib.evaluation.evaluation import LABELS, PRECISION_NAMES, Evaluation, load_evaluation, save_evaluation
-from lib.params import Evaluate
 
 FIELDS = ["value", "low", "high", "n_queries", "chance", "ceiling"]
 

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.artifacts import write_json
+from lib.base.artifacts import write_json
+from lib.base.errors import IntegrityError
+from lib.base.params import Bootstrap, Evaluate, Scoreboard
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet, save_embedding_set
-from lib.errors import IntegrityError
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.evaluation import Evaluation, headline, load_evaluation, save_evaluation
 from lib.evaluation.official import KS, measure_official
 from lib.evaluation.scoreboard import board_rows, build_scoreboard
 from lib.evaluation.scoreboard_text import markdown_table, text_table
-from lib.params import Bootstrap, Evaluate, Scoreboard
 from lib.report.plots import plot_scoreboard
 
 SCRIPT = Path(__file__).parent.parent / "independent_scores.py"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from lib.errors import ConfigError
+from lib.base.errors import ConfigError
+from lib.base.params import Bootstrap
 from lib.evaluation.compatibility import held_out_pairs, measure_head, summary
 from lib.evaluation.pair_auc import auc_intervals, auc_within, pair_auc, weighted_aucs
-from lib.params import Bootstrap
 
 seeds = st.integers(0, 10_000)
 

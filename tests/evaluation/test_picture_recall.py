@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lib.base.params import Bootstrap
 from lib.evaluation.picture_recall import METRICS, PictureTask, measure_recall, per_query_table, validation_recall
-from lib.params import Bootstrap
 
 
 def unit(rng: np.random.Generator, n: int, dim: int = 6) -> np.ndarray:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from lib.base.params import Bootstrap
 from lib.evaluation import probe
 from lib.evaluation.bootstrap import draw_counts
 from lib.evaluation.measure import Measured, summarise_balanced
 from lib.evaluation.probe import linear_probe
-from lib.params import Bootstrap
 
 
 def example(rng: np.random.Generator, n: int, *, signal: float) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lib.artifacts import FloatArray
+from lib.base.artifacts import FloatArray
+from lib.base.params import Validation
 from lib.embeddings import EmbeddingSet
 from lib.evaluation import validation
 from lib.evaluation.validation import PRODUCT_ROW, ROWS, quick_validation
-from lib.params import Validation
 
 SECTION = Validation(gallery=10**6, queries=10**6, select_by=("neckline@10",), max_fall=0.0, seed=1)
 

@@ -14,16 +14,16 @@ import pytest
 
 from benchmarks.photographs import scoreboard as photographs
 from benchmarks.seeds import keep_run, load_run, pooled
-from lib.artifacts import write_json
+from lib.base.artifacts import write_json
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import Bootstrap, ClassRow, Evaluate, Scoreboard, Target
 from lib.embeddings import EmbeddingSet, save_embedding_set
-from lib.errors import ConfigError, IntegrityError
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.evaluation import Evaluation, load_evaluation, save_evaluation
 from lib.evaluation.measure import column_codes, measure_precision
 from lib.evaluation.scoreboard import board_rows, build_scoreboard, headline_label
 from lib.evaluation.scoreboard_text import markdown_table, summary_lines, text_table
-from lib.params import Bootstrap, ClassRow, Evaluate, Scoreboard, Target
 from lib.retrieval.search import exact_top_k
 
 SCRIPT = Path(__file__).parent.parent / "independent_scores.py"

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from text_shop import BOOTSTRAP, SCHEMA, Reader, embed, make_rows, unit
 
+from lib.base.errors import IntegrityError
+from lib.base.params import Evaluate
 from lib.catalog.captions import compose_caption
 from lib.catalog.schema import SOURCED
 from lib.embeddings import EmbeddingSet
-from lib.errors import IntegrityError
 from lib.evaluation import text_leakage
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.text_leakage import SEARCHES, WITH_TEXT, measure_leakage
-from lib.params import Evaluate
 
 
 def audit(rows: pd.DataFrame, reader: Reader, embedded: EmbeddingSet | None = None, **options: Any) -> dict[str, Any]:

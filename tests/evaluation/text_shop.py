@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.base.params import Bootstrap
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.captions import compose_caption
 from lib.catalog.normal_text import normalise_text
 from lib.catalog.schema import SOURCED, STRING_COLUMNS
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
-from lib.params import Bootstrap
 
 SCHEMA = load_attribute_schema(Path(__file__).parents[2] / "lib/catalog/attributes.yaml")
 DIM = 48

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from stage_server import ROOT, Ended, StageServer
 
-from lib.artifacts import read_json, read_parquet
+from lib.base.artifacts import read_json, read_parquet
 from lib.catalog.processed import read_images, read_rows
 
 COMMAND = [*("process_data", "--raw", "raw", "--schema", str(ROOT / "lib/catalog/attributes.yaml"), "--out", "hf")]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from stage_server import Ended, StageServer, command
 from workspace import Workspace
 
-from lib.artifacts import (
+from lib.base.artifacts import (
     MANIFEST,
     open_manifest,
     read_parquet,

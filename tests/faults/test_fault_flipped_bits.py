@@ -12,7 +12,7 @@ from damage import flipped_bit, stamps
 from stage_server import ROOT, StageServer, command, filled
 from workspace import Workspace
 
-from lib.errors import IntegrityError
+from lib.base.errors import IntegrityError
 from lib.training.checkpoint import content_sha256, load_checkpoint
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

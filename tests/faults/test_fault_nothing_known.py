@@ -17,7 +17,7 @@ from raw_shop import RawShop
 from stage_server import StageServer
 from workspace import Workspace
 
-from lib.artifacts import read_torch
+from lib.base.artifacts import read_torch
 
 SPLITS = {
     "all": {"train": 0.6, "validation": 0.2, "test": 0.2},

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from stage_server import ROOT, StageServer, command
 
-from lib.errors import ConfigError
-from lib.params import Params, parse_params
+from lib.base.errors import ConfigError
+from lib.base.params import Params, parse_params
 
 RAW: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 SECTIONS = list(Params.model_fields)

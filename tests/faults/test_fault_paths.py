@@ -8,7 +8,7 @@ import pytest
 from raw_shop import RawShop, encoded, picture
 from stage_server import StageServer
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from raw_shop import RawShop, encoded, picture
 from stage_server import StageServer
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
 from lib.catalog.images import normalise_image
 
 RED = (210, 40, 30)

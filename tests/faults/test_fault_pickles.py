@@ -16,7 +16,7 @@ from damage import stamps
 from stage_server import StageServer, command
 from workspace import Workspace
 
-from lib.artifacts import MANIFEST, open_manifest, write_manifest
+from lib.base.artifacts import MANIFEST, open_manifest, write_manifest
 
 
 class Payload:

@@ -9,7 +9,7 @@ from damage import flipped_bit, stamps
 from raw_shop import RawShop, encoded, picture
 from stage_server import StageServer
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
 from lib.catalog.processed import read_rows
 
 ODD_IDS = ("NA", "nan", "001", "5.0", "1e5", "None", "#N/A", "null", "-0", "True", " 7")

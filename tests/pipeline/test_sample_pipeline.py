@@ -15,11 +15,11 @@ import yaml
 from graph_closure import ROOT, closure
 from workspace import Workspace
 
+from lib.base.errors import IntegrityError
 from lib.catalog.picture_store import load_picture_tables
 from lib.catalog.processed import read_images
 from lib.embeddings import load_embedding_set
 from lib.encoding.picture_rows import load_picture_rows
-from lib.errors import IntegrityError
 from lib.retrieval.index import load_indexes
 from lib.retrieval.search import exact_top_k
 
@@ -154,7 +154,7 @@ def test_train_lr_reruns_training_and_what_follows(reproduced: Workspace) -> Non
         "lib/training/losses.py",
         "lib/supervision/pairs.py",
         "lib/evaluation/scoreboard.py",
-        "lib/artifacts.py",
+        "lib/base/artifacts.py",
     ],
 )
 def test_a_changed_line_reruns_exactly_the_stages_that_reach_it(reproduced: Workspace, name: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from workspace import Workspace
 
-from lib.catalog.sample import draw_sample
+from lib.catalog.sample.catalogue import draw_sample
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.params import Data, load_params
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
 from lib.catalog.schema import STRING_COLUMNS
-from lib.params import Data, load_params
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("REAL_DATA_DIR", ROOT.parent / "shared" / "data"))

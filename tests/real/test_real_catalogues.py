@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.params import load_params
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.grounding.audit import draw_audit
 from lib.catalog.grounding.sheet import read_sheet, write_sheet
 from lib.catalog.process import process_catalog
 from lib.catalog.processed import read_images, read_rows
-from lib.params import load_params
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("REAL_DATA_DIR", ROOT.parent / "shared" / "data"))

@@ -14,7 +14,7 @@ import pytest
 from sharing import check_complete, cloned, git, md5, object_name, objects
 from workspace import ROOT, Workspace
 
-from lib.catalog.sample import draw_sample
+from lib.catalog.sample.catalogue import draw_sample
 
 PAIRS = "artifacts/supervision/pairs.parquet"
 IMAGES = "artifacts/retrieval/baseline/queries_img.npy"

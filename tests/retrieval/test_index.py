@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from tiny_gallery import clustered, embedded, index_params
 
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import INDEX_KINDS, IndexKind
+from lib.base.errors import ConfigError, DataError, IntegrityError
+from lib.base.params import INDEX_KINDS, IndexKind
 from lib.retrieval import index_search
 from lib.retrieval.index import SearchIndex, build_indexes, load_index, load_indexes
 from lib.retrieval.index_card import ann_recall_at_k
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 ITEMS = 3000
 SMALL = {"hnsw": {"m": 16, "ef_construction": 80, "ef_search": 64}, "ivf_pq": {"nprobe": 8}}

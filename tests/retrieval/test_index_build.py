@@ -16,8 +16,8 @@ import threadpoolctl
 from pydantic import ValidationError
 from tiny_gallery import ROOT, clustered, embedded, index_params
 
-from lib.errors import BusyError, ConfigError
-from lib.params import INDEX_KINDS
+from lib.base.errors import BusyError, ConfigError
+from lib.base.params import INDEX_KINDS
 from lib.retrieval.index import build_indexes
 from lib.retrieval.index_plan import hnsw_bytes, plan_indexes
 

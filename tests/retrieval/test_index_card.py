@@ -10,8 +10,8 @@ import pytest
 import threadpoolctl
 from tiny_gallery import clustered, embedded, index_params
 
+from lib.base.params import IndexCard
 from lib.embeddings import EmbeddingSet
-from lib.params import IndexCard
 from lib.retrieval.index import build_indexes, load_indexes
 from lib.retrieval.index_card import (
     ann_recall_at_k,
@@ -21,7 +21,8 @@ from lib.retrieval.index_card import (
     index_speed,
     measure_latency,
 )
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 
 SMALL = {"hnsw": {"m": 8, "ef_construction": 40, "ef_search": 48}}
 

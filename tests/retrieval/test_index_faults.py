@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tiny_gallery import ROOT, clustered, embedded, index_params
 
-from lib.artifacts import open_manifest, write_manifest
+from lib.base.artifacts import open_manifest, write_manifest
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import INDEX_KINDS, IndexKind
 from lib.embeddings import EmbeddingSet
-from lib.errors import ConfigError, IntegrityError
-from lib.params import INDEX_KINDS, IndexKind
 from lib.retrieval import index_files
 from lib.retrieval.index import build_indexes, load_index, load_indexes
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.errors import ConfigError, IntegrityError
+from lib.base.errors import ConfigError, IntegrityError
 from lib.retrieval import scores, search
 from lib.retrieval.scores import GalleryRows, error_bounds, pair_scores
 from lib.retrieval.search import exact_top_k

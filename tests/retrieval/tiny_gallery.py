@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lib.base.params import Index
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
-from lib.params import Index
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["index"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from small_catalogue import open_small
 
-from lib.errors import IntegrityError
+from lib.base.errors import IntegrityError
 from lib.serving.__main__ import KEY_VARIABLE, listen
 from lib.serving.app import create_app
 from lib.serving.guards import Limits

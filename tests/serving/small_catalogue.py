@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.artifacts import write_manifest
-from lib.atomic import replacing_folder
+from lib.base.artifacts import write_manifest
+from lib.base.atomic import replacing_folder
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.partner_kinds import Kind
 from lib.catalog.schema import SPLITS, STRING_COLUMNS

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lib.errors import IntegrityError
-from lib.retrieval.search import BoolArray, TopK, exact_top_k
+from lib.base.errors import IntegrityError
+from lib.retrieval.search import BoolArray, exact_top_k
+from lib.retrieval.top_k import TopK
 from lib.serving.gathering import GatheringIndex
 
 RNG = np.random.default_rng(3)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tiny_server as tiny
 
-from lib.artifacts import read_torch, sequence_sha256, write_manifest, write_torch
+from lib.base.artifacts import read_torch, sequence_sha256, write_manifest, write_torch
+from lib.base.errors import IntegrityError
+from lib.base.params import load_params
 from lib.embeddings import EmbeddingSet, load_embedding_set, save_embedding_set
-from lib.errors import IntegrityError
-from lib.params import load_params
 from lib.retrieval.index import build_indexes
 from lib.serving.opening import Places
 from lib.serving.query import Query

@@ -10,7 +10,8 @@ import pytest
 from small_catalogue import DIM, embedded, open_small, picture, turned
 
 from lib.catalog.images import ImageError
-from lib.retrieval.search import TopK, exact_top_k
+from lib.retrieval.search import exact_top_k
+from lib.retrieval.top_k import TopK
 from lib.serving.catalogue import UnknownQuery
 from lib.serving.query import Answer, BadQuery, Query, answer_dict
 from lib.serving.searcher import Searcher

@@ -19,7 +19,10 @@ import yaml
 from PIL import Image
 from tiny_towers import ROOT, draw_shop, keep_pictures, tiny_params
 
-from lib.artifacts import read_array
+from lib.base.artifacts import read_array
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import Params, parse_params
+from lib.base.stage import pin_threads
 from lib.catalog.picture_store import load_picture_tables
 from lib.encoding.backbone import load_backbone, save_backbone
 from lib.encoding.embed import embed_pictures
@@ -30,13 +33,10 @@ from lib.encoding.picture_rows import save_no_rows
 from lib.encoding.tower_inputs import augmented, decoded, pixels
 from lib.encoding.tower_network import build_network
 from lib.encoding.two_tower import load_two_tower
-from lib.errors import ConfigError, IntegrityError
-from lib.params import Params, parse_params
 from lib.retrieval.gallery import load_gallery
 from lib.retrieval.index import load_index
 from lib.retrieval.search import exact_top_k
 from lib.serving.__main__ import main
-from lib.stage import pin_threads
 from lib.training.checkpoint import load_checkpoint
 from stages import evaluate_two_tower, index_two_tower, train_two_tower
 
@@ -266,8 +266,8 @@ def test_without_tables_the_stages_say_so_and_leave_every_out(
 
 
 def test_pretrained_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lib.base.errors import BusyError
     from lib.encoding import tower_network
-    from lib.errors import BusyError
 
     def unreachable(*words: object, **named: object) -> None:
         raise OSError("We couldn't connect to the hub\nand more")

@@ -15,8 +15,9 @@ import torch
 import uvicorn
 from PIL import Image
 
-from lib.artifacts import write_manifest, write_torch
-from lib.atomic import replacing_folder
+from lib.base.artifacts import write_manifest, write_torch
+from lib.base.atomic import replacing_folder
+from lib.base.params import load_params
 from lib.catalog.captions import compose_caption
 from lib.catalog.partner_kinds import PARTNERS, save_partner_kinds
 from lib.catalog.schema import SPLITS, STRING_COLUMNS
@@ -27,7 +28,6 @@ from lib.encoding.embed import embed_catalog
 from lib.encoding.embedding_cache import EmbeddingCache
 from lib.encoding.encoder import Encoder
 from lib.encoding.engine import LocalEngine
-from lib.params import load_params
 from lib.retrieval.index import build_indexes
 from lib.serving.opening import Places, open_searcher
 from lib.serving.searcher import Searcher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lib.errors import IntegrityError
+from lib.base.errors import IntegrityError
 from lib.supervision.codes import group_pairs
 
 ITEMS = ["a", "b", "c", "d", "e", "f", "g"]

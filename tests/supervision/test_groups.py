@@ -6,7 +6,7 @@ import json
 
 from tiny_shop import meta_of, random_shop
 
-from lib.params import Groups
+from lib.base.params import Groups
 from lib.supervision.groups import build_groups
 
 PARAMS = Groups(min_confidence=0.6, max_size=3, spot_check=4, seed=1)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_shop import on_circle, random_shop
 
-from lib.artifacts import read_parquet
+from lib.base.artifacts import read_parquet
+from lib.base.params import Mine
 from lib.embeddings import IDS, Embeddings
-from lib.params import Mine
 from lib.supervision.codes import group_pairs
 from lib.supervision.hard_negatives import READ, choose_anchors, mine_hard_negatives
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_shop import meta_of, random_shop
 
-from lib.errors import DataError, IntegrityError
-from lib.params import ATTRIBUTES, Pairs, PairShares
+from lib.base.errors import DataError, IntegrityError
+from lib.base.params import ATTRIBUTES, Pairs, PairShares
 from lib.supervision.availability import exact_agreements
 from lib.supervision.pairs import build_pairs
 

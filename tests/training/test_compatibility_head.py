@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.artifacts import write_json, write_manifest, write_torch
-from lib.errors import IntegrityError
+from lib.base.artifacts import write_json, write_manifest, write_torch
+from lib.base.errors import IntegrityError
 from lib.training.compatibility_head import BATCH, CompatibilityHead, load_head, save_head
 
 IN, OUT = 6, 4

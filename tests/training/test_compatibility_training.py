@@ -12,10 +12,10 @@ import torch
 from tiny_outfits import BACKBONE, DIM, items_of, tiny_compatibility, tiny_pairs, tiny_set
 from tiny_training import folder_bytes
 
+from lib.base.errors import DataError, IntegrityError
+from lib.base.params import Compatibility
 from lib.embeddings import EmbeddingSet
-from lib.errors import DataError, IntegrityError
 from lib.evaluation.compatibility import HeldOutPairs, held_out_pairs, measure_head
-from lib.params import Compatibility
 from lib.training.compatibility_head import CompatibilityHead, load_head
 from lib.training.compatibility_training import PairBatches, cached_rows, train_compatibility, train_nothing
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs, tiny_params
 
-from lib.artifacts import read_manifest
-from lib.errors import ConfigError, IntegrityError
-from lib.params import PAIR_KINDS
+from lib.base.artifacts import read_manifest
+from lib.base.errors import ConfigError, IntegrityError
+from lib.base.params import PAIR_KINDS
 from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel

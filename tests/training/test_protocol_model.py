@@ -10,8 +10,8 @@ import torch
 from tiny_training import BACKBONE, unit
 from torch.nn import functional as F
 
-from lib.artifacts import write_torch
-from lib.errors import IntegrityError
+from lib.base.artifacts import write_torch
+from lib.base.errors import IntegrityError
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
 from lib.training.heads import within_product_whitening
 from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, unit_rows

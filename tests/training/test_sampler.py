@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.errors import ConfigError, DataError, IntegrityError
-from lib.params import PAIR_KINDS, Boost, Cap, Sampler
+from lib.base.errors import ConfigError, DataError, IntegrityError
+from lib.base.params import PAIR_KINDS, Boost, Cap, Sampler
 from lib.training.sampler import SELF, BalancedBatches, Examples, build_examples
 
 STRONG, HARD, EASY = PAIR_KINDS.index("strong"), PAIR_KINDS.index("hard"), PAIR_KINDS.index("easy")

@@ -14,8 +14,8 @@ from tiny_training import folder_bytes
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.errors import IntegrityError
-from lib.params import TwoTower
+from lib.base.errors import IntegrityError
+from lib.base.params import TwoTower
 from lib.training.checkpoint import load_checkpoint
 from lib.training.heads import seeded_generator
 from lib.training.losses import symmetric_info_nce

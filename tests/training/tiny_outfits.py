@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lib.base.params import Compatibility, parse_params
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
-from lib.params import Compatibility, parse_params
 
 DIM = 12
 BACKBONE = "c" * 64

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.base.params import PAIR_KINDS, Train, parse_params
 from lib.embeddings import META_COLUMNS, Embeddings
-from lib.params import PAIR_KINDS, Train, parse_params
 from lib.training.loop import train
 from lib.training.protocol_model import ProtocolModel
 

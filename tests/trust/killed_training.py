@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lib import atomic
+from lib.base import atomic
 from lib.training.objective import BatchLoss
 
 

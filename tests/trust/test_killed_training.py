@@ -14,7 +14,7 @@ import pytest
 import yaml
 from whole_shop import ROOT, make_shop, small_params, supervise
 
-from lib.artifacts import read_json, with_manifest, write_parquet
+from lib.base.artifacts import read_json, with_manifest, write_parquet
 from lib.embeddings import EmbeddingSet, save_embedding_set
 
 EPOCHS = 3

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from whole_shop import DIM, make_shop, mine, small_params, supervise
 
-from lib.artifacts import read_json, with_manifest, write_json, write_parquet
+from lib.base.artifacts import read_json, with_manifest, write_json, write_parquet
+from lib.base.params import PAIR_KINDS, Params, pattern_only_under
 from lib.embeddings import EmbeddingSet, save_embedding_set
-from lib.params import PAIR_KINDS, Params, pattern_only_under
 from lib.supervision.groups import build_groups
 from lib.training import objective
 from lib.training.objective import BatchLoss, TrainingData

@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 import yaml
 
+from lib.base.params import Mine, Params, parse_params, pattern_only_under
 from lib.embeddings import META_COLUMNS, Embeddings, EmbeddingSet
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.scoreboard import build_scoreboard
 from lib.evaluation.validation import quick_validation
-from lib.params import Mine, Params, parse_params, pattern_only_under
 from lib.supervision.codes import group_pairs
 from lib.supervision.groups import build_groups
 from lib.supervision.hard_negatives import mine_hard_negatives

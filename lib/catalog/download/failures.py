@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.errors import PipelineError
+from lib.base.errors import PipelineError
 
 
 class FetchError(PipelineError):

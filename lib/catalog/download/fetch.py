@@ -11,12 +11,12 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry, Url
 
+from lib.base.params import Download
 from lib.catalog.download.addresses import parse_address
 from lib.catalog.download.connections import Network
 from lib.catalog.download.failures import FetchError, TransientError
 from lib.catalog.download.file_names import ENDINGS
 from lib.catalog.images import image_format
-from lib.params import Download
 
 MAX_REDIRECTS = 5
 BLOCK = 2**16

@@ -28,7 +28,7 @@ _ENDING = "|".join(sorted(set(ENDINGS.values())))
 FILE_NAME = rf"^[A-Za-z0-9_%][A-Za-z0-9_.~%-]*\.(?:{_ENDING})$"
 """What every name in the cache looks like: no folder, no hidden file."""
 TEMPORARY_NAME = re.compile(rf"^\..+\.(?:{_ENDING}|jsonl)\.[a-z0-9_]{{8}}$")
-"""What a killed run may leave behind, see `lib.atomic.replacing`."""
+"""What a killed run may leave behind, see `lib.base.atomic.replacing`."""
 
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
 

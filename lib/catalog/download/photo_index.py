@@ -17,9 +17,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lib.atomic import replacing
+from lib.base.atomic import replacing
+from lib.base.errors import BusyError, IntegrityError
 from lib.catalog.download.file_names import FILE_NAME, TEMPORARY_NAME, marked_stem, plain_stem
-from lib.errors import BusyError, IntegrityError
 
 INDEX = "index.jsonl"
 

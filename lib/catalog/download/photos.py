@@ -14,7 +14,9 @@ from typing import NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from lib.artifacts import write_bytes
+from lib.base.artifacts import write_bytes
+from lib.base.errors import DataError
+from lib.base.params import Download
 from lib.catalog.download.addresses import Judge, Resolver, public_only, redacted, system_resolver
 from lib.catalog.download.connections import Network
 from lib.catalog.download.failures import FetchError
@@ -23,8 +25,6 @@ from lib.catalog.download.photo_index import Failure, IndexWriter, Photo, PhotoI
 from lib.catalog.download.plan import Plan, Scheduler, Wanted
 from lib.catalog.images import ImageError
 from lib.catalog.sources.registry import Source
-from lib.errors import DataError
-from lib.params import Download
 
 AHEAD = 32
 """Photos looked ahead per worker."""

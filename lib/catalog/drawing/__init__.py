@@ -1,1 +1,1 @@
-"""Drawing of the embedded sample catalogue: plan, cloth, garments, scenes and shop texts, all from seeds."""
+"""Drawing of garments: plan, cloth, cut, scenes, all from seeds."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.base.params import Audit
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.grounding.choice import category_names, choose_items, with_claims
 from lib.catalog.grounding.claims import state_claims
 from lib.catalog.grounding.coverage import attribute_coverage
-from lib.params import Audit
 
 
 @dataclass(frozen=True)

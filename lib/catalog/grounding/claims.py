@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from lib.base.errors import IntegrityError
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.extraction import Evidence
 from lib.catalog.schema import SOURCED
-from lib.errors import IntegrityError
 
 CLAIM_COLUMNS = (
     "row", "item_id", "product_id", "category", "text", "attribute", "value", "source", "phrase", "rule",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from lib.base.errors import DataError
 from lib.catalog.attributes import AttributeSchema
 from lib.catalog.grounding.choice import UNKNOWN_CATEGORY
 from lib.catalog.grounding.claims import SEPARATOR
 from lib.catalog.grounding.sheet import SheetRow, read_sheet
-from lib.errors import DataError
 
 Verdict = Literal["correct", "wrong", "not_visible"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.artifacts import write_text
+from lib.base.artifacts import write_text
+from lib.base.errors import DataError
 from lib.catalog.grounding.claims import CLAIM_COLUMNS
 from lib.catalog.sources.cells import DELIMITERS, CellTable
-from lib.errors import DataError
 
 REVIEW_COLUMNS = ("verdict", "true_value", "note")
 """Empty until the reviewer fills them in."""

@@ -18,6 +18,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from lib.base.errors import ConfigError
+from lib.base.params import Data
 from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import PARTITIONS, BadRow, RawRow
 from lib.catalog.sources.inshop import (
@@ -31,8 +33,6 @@ from lib.catalog.sources.inshop import (
     some,
 )
 from lib.catalog.sources.mapping import TEXT_JOIN
-from lib.errors import ConfigError
-from lib.params import Data
 
 PARTITION, ITEMS = "list_eval_partition.txt", "list_item_inshop.txt"
 DESCRIPTIONS, COLORS = "list_description_inshop.json", "list_color_cloth.txt"

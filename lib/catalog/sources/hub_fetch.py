@@ -25,9 +25,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from lib.artifacts import file_sha256
+from lib.base.artifacts import file_sha256
+from lib.base.errors import BusyError, ConfigError, IntegrityError, PipelineError
 from lib.catalog.sources.hub_pin import PIN, HubPin, PinnedShard
-from lib.errors import BusyError, ConfigError, IntegrityError, PipelineError
 
 LOGIN = "`hf auth login`, or set HF_TOKEN"
 _LOGIN_PAGE = "is there a login page between here and it? Check the network and HF_ENDPOINT"

@@ -10,10 +10,10 @@ from huggingface_hub.errors import HfUriError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from pydantic import ValidationError
 
+from lib.base.errors import BusyError, ConfigError
 from lib.catalog.sources.hub_fetch import asking, plain
 from lib.catalog.sources.hub_pin import ALL_SHARDS, HubPin, PinnedShard, matches, write_pin
 from lib.catalog.sources.shard_places import local_shards
-from lib.errors import BusyError, ConfigError
 
 FORM = "hf://owner/name, hf://owner/name@revision or hf://owner/name@revision/folder"
 TIMEOUT = 30.0

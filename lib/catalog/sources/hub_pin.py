@@ -15,8 +15,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lib.artifacts import write_json
-from lib.errors import ConfigError
+from lib.base.artifacts import write_json
+from lib.base.errors import ConfigError
 
 PIN = "hub.json"
 ALL_SHARDS = "**/*.parquet"

@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lib.base.errors import ConfigError, DataError
+from lib.base.params import Data
 from lib.catalog.images import MAX_FILE_BYTES, ImageError
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.cells import as_text, is_opaque
 from lib.catalog.sources.mapping import TEXT_JOIN, Cells, RowMapper, find_column, mapped_columns
 from lib.catalog.sources.shard_places import ShardPlace, find_shards
-from lib.errors import ConfigError, DataError
-from lib.params import Data
 
 CHUNK = 1000
 """Rows whose cells are read at once."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.base.errors import ConfigError, DataError
 from lib.catalog.sources.cells import find_encoding
-from lib.errors import ConfigError, DataError
 
 FOLDERS = ("", "Eval", "Anno", "Anno/attributes")
 """Where a release keeps its text files; some copies have all of them at the top."""

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from lib.base.errors import ConfigError
+from lib.base.params import Columns, Data
 from lib.catalog.schema import SOURCED, BadRow, RawRow
-from lib.errors import ConfigError
-from lib.params import Columns, Data
 
 TEXT_JOIN = " || "
 _SINGLE_COLUMNS = ("item_id", "image_url", "category1", "category2", "category3", "product_id", *SOURCED)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from lib.base.params import Data
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.deepfashion import DeepFashionSource
 from lib.catalog.sources.huggingface import HuggingFaceSource
 from lib.catalog.sources.table import TableSource
-from lib.params import Data
 
 
 class Source(Protocol):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lib.base.errors import ConfigError
 from lib.catalog.sources.hub_pin import ALL_SHARDS, PIN, HubPin, PinnedShard, matches, read_pin
-from lib.errors import ConfigError
 
 
 @dataclass(frozen=True)

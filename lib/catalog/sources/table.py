@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lib.base.errors import ConfigError
+from lib.base.params import Data
 from lib.catalog.photo_folder import PhotoFolder
 from lib.catalog.schema import BadRow, RawRow
 from lib.catalog.sources.cells import CellRow, CellTable
 from lib.catalog.sources.mapping import Cells, RowMapper, find_column
-from lib.errors import ConfigError
-from lib.params import Data
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
 

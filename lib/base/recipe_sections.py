@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.sections import Attribute, Bootstrap, Fraction, IndexKind, PairKind, Positive, Section
+from lib.base.sections import Attribute, Bootstrap, Fraction, IndexKind, PairKind, Positive, Section
 
 
 class Groups(Section):

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from lib.errors import NO_ROOM, BusyError, PipelineError
-from lib.params import Params, load_params
+from lib.base.errors import NO_ROOM, BusyError, PipelineError
+from lib.base.params import Params, load_params
 
 Run = Callable[[argparse.Namespace, Params], str]
 STATE = Path(".cache")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.errors import NO_ROOM, BusyError
+from lib.base.errors import NO_ROOM, BusyError
 
 
 @contextmanager

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lib.atomic import replacing, replacing_files
-from lib.errors import IntegrityError
+from lib.base.atomic import replacing, replacing_files
+from lib.base.errors import IntegrityError
 
 FloatArray = npt.NDArray[np.float32]
 MANIFEST = "manifest.json"

@@ -1,7 +1,7 @@
 """Typed, read-only view of `params.yaml`.
 
-One frozen pydantic model per section (`lib.sections`, `lib.recipe_sections`). An unknown key, a wrong type or a value
-out of range raises `ConfigError` with the key, what is allowed and the nearest known key. Stages read
+One frozen pydantic model per section (`lib.base.sections`, `lib.base.recipe_sections`). An unknown key, a wrong
+type or a value out of range raises `ConfigError` with the key, what is allowed and the nearest known key. Stages read
 `params.<section>`; nothing else in `lib` reads the file.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lib.errors import ConfigError
-from lib.recipe_sections import (
+from lib.base.errors import ConfigError
+from lib.base.recipe_sections import (
     Boost,
     Cap,
     Compatibility,
@@ -35,7 +35,7 @@ from lib.recipe_sections import (
     TwoTower,
     Validation,
 )
-from lib.sections import (
+from lib.base.sections import (
     ATTRIBUTES,
     INDEX_KINDS,
     PAIR_KINDS,
@@ -247,7 +247,7 @@ def _nearest(key: str, known: Iterable[str]) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m lib.params FILE …`: check parameter files; 0, or 2 with the reason."""
+    """`python -m lib.base.params FILE …`: check parameter files; 0, or 2 with the reason."""
     parser = argparse.ArgumentParser(description="Check parameter files.")
     parser.add_argument("files", nargs="*", type=Path, default=[Path("params.yaml")])
     for file in parser.parse_args(argv).files:

@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lib.atomic import replacing_folder
+from lib.base.atomic import replacing_folder
 from lib.catalog.drawing.cut import make_cut
-from lib.catalog.drawing.outfits import Garment, Outfit, draw_outfits
 from lib.catalog.drawing.plan import Product, plan_product
 from lib.catalog.drawing.scene import draw_view, make_staging
-from lib.catalog.drawing.street import draw_street_view
-from lib.catalog.drawing.wording import write_texts
+from lib.catalog.sample.outfits import Garment, Outfit, draw_outfits
+from lib.catalog.sample.street import draw_street_view
+from lib.catalog.sample.wording import write_texts
 
 CATALOGUE_FIELDS = ("id", "image", "gender", "category", "subcategory", "color", "title", "description")
 TRUTH_FIELDS = ("id", "product", "category", "material", "pattern", "neckline", "sleeve", "color", "view")
@@ -183,9 +183,9 @@ def draw_sample(out: Path, *, n_products: int, image_size: int, seed: int, worke
     Pictures are image_size x image_size pixels. The files are byte-identical for equal (n_products, image_size,
     seed), whatever the number of worker processes; a larger n_products only adds products after the others, but
     draws other outfits. catalogue.csv is what a shop would hand over, outfits.csv what its stylist says of pairs of
-    items (lib/catalog/drawing/outfits.py); truth.csv holds the true attributes and is meant for tests. images.zip
+    items (lib/catalog/sample/outfits.py); truth.csv holds the true attributes and is meant for tests. images.zip
     stands for a folder of photos (lib/catalog/photo_folder.py), <item id>.jpg; street.zip for photos of some products
-    taken in a street (lib/catalog/drawing/street.py). two_tower/ holds the tables of the two-tower model: pairs.csv,
+    taken in a street (lib/catalog/sample/street.py). two_tower/ holds the tables of the two-tower model: pairs.csv,
     query_gt.csv (other products) and candidates.csv (every shop photo), paths relative to `out`.
 
     Returns n_products, n_items and, per attribute, how many products have each value.

@@ -1,4 +1,4 @@
-"""Sections of `params.yaml`, one frozen pydantic model each; `lib.params` loads them and explains mistakes."""
+"""Sections of `params.yaml`, one frozen pydantic model each; `lib.base.params` loads them and explains mistakes."""
 
 from __future__ import annotations
 

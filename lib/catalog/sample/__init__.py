@@ -1,0 +1,1 @@
+"""The embedded sample catalogue: its products, outfits, street photos and shop texts, all from seeds."""
