@@ -144,3 +144,31 @@ def test_kernels_are_deterministic_and_the_compiler_stays_out() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_looks_for_garbage_only_in_its_own_work(folder: Path) -> None:
+    """Looking for it among imported modules, at the start and at the end, took a second of every stage with torch."""
+    probe = (
+        "import atexit, gc\n"
+        "from lib.base import stage\n"
+        "imported = gc.isenabled()\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "def run(args, params):\n"
+        "    return f'{imported} {gc.isenabled()} {gc.get_freeze_count() > 1000}'\n"
+        "stage.main(run, name='probe', paths=('--out',))\n"
+    )
+    (folder / "stages").mkdir()
+    (folder / "stages" / "__init__.py").write_bytes((ROOT / "stages" / "__init__.py").read_bytes())
+    (folder / "stages" / "probe.py").write_text(probe)
+    command = [sys.executable, "-m", "stages.probe", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True", "True"]
+
+
+def test_importing_a_stage_leaves_the_garbage_collector_alone() -> None:
+    code = "import gc, stages; print(gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -7,8 +7,10 @@ returns is the stage's two-line summary. Seconds and peak memory go to a git-ign
 from __future__ import annotations
 
 import argparse
+import atexit
 import ctypes
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -49,6 +51,7 @@ def main(
         flags: optional switches.
         argv: the command line without the program; `sys.argv[1:]` when None.
     """
+    _collect_garbage()
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}")
     for path in paths:
         parser.add_argument(path, type=Path, required=True)
@@ -101,6 +104,17 @@ def pin_threads(threads: int) -> None:
     torch.set_deterministic_debug_mode("error")
     # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _collect_garbage() -> None:
+    """From now on, of what is made from now on: `stages/__init__.py` turned it off while modules were imported.
+
+    At the end of the process nothing is looked for at all: what refers to itself goes with the process.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.freeze)
 
 
 def _end_with_parent() -> None:
