@@ -12,6 +12,8 @@ import pytest
 
 from benchmarks.ablation_variants import apply_overrides
 from benchmarks.compatibility import markdown as compatibility_table
+from benchmarks.coverage import main as coverage_main
+from benchmarks.coverage import table as coverage_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
 from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, divisions, probes
@@ -254,3 +256,25 @@ def test_the_load_counts_every_answer_and_names_failures() -> None:
     assert cells[:2] == ["ours", "vectors"] and cells[-2:] == [str(load.statuses[503])] * 2
     p50, p95, p99 = map(float, cells[3:6])
     assert 0 <= p50 <= p95 <= p99 < 500
+
+
+def test_the_table_of_coverage_shows_what_is_known_and_what_agrees() -> None:
+    alone = {"items": 1200, "coverage": 0.25, "coverage_where_applicable": "skipped: no category has it"}
+    both = {"items": 40, "coverage": 0.5, "coverage_where_applicable": 0.625, "column_and_text": 8, "agree": 7}
+    both |= {"agreement": 0.875, "agreement_low": 0.529, "agreement_high": 0.978}
+    found = coverage_table({"One": {"neckline": {**alone, "column_and_text": 0}}, "Two": {"neckline": both}})
+    assert "| attribute | One, 1,200 items | Two, 40 items |" in found
+    assert found.splitlines()[-1] == (
+        "| neckline | 25.0 % (skipped: no category has it) | 50.0 % (62.5 %); 7 of 8 the same: 87.5 % [52.9, 97.8] |"
+    )
+
+
+def test_coverage_says_what_it_misses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("benchmarks.coverage._counts", lambda processed, schema: {})
+    assert coverage_main(["--data", str(tmp_path)]) == 2
+    assert str(tmp_path / CATALOGUES[0].folder) in capsys.readouterr().err
+    monkeypatch.delenv("REAL_DATA_DIR", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        coverage_main([])
