@@ -1,7 +1,7 @@
 """One script for each DVC stage.
 
 A stage that is run imports with the garbage collector off: modules are no garbage, and looking for some among torch's
-took a sixth of the time that a stage needs to start and end. `lib.base.stage.main` turns it on.
+took a quarter of the time that a stage needs to start and end. `lib.base.stage.main` turns it on.
 """
 
 import gc
