@@ -151,10 +151,12 @@ def test_a_stage_looks_for_garbage_only_in_its_own_work(folder: Path) -> None:
     probe = (
         "import atexit, gc\n"
         "from lib.base import stage\n"
-        "imported = gc.isenabled()\n"
-        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "imported, frozen, made = gc.isenabled(), [], []\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > frozen[0] + 500))\n"
         "def run(args, params):\n"
-        "    return f'{imported} {gc.isenabled()} {gc.get_freeze_count() > 1000}'\n"
+        "    frozen.append(gc.get_freeze_count())\n"
+        "    made.extend([] for _ in range(1000))\n"
+        "    return f'{imported} {gc.isenabled()} {frozen[0] > 1000}'\n"
         "stage.main(run, name='probe', paths=('--out',))\n"
     )
     (folder / "stages").mkdir()
