@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -155,6 +156,26 @@ def test_memory_that_grows_with_the_rows_is_said() -> None:
     _, mined, evaluated = scale.flatness(found, [first, last])
     assert mined.endswith("**holds**") and evaluated.endswith("**MISSED**")
     assert scale.flatness(found, [first, 50_000]) == []
+
+
+def test_where_growth_is_judged_the_median_of_several_processes_counts() -> None:
+    class Runner:
+        asked: ClassVar[list[str]] = []
+
+        def run(self, contender: Contender) -> Ran:
+            self.asked.append(contender.program)
+            n = self.asked.count(contender.program)
+            return Ran({"seconds": (1.0, 9.0, 2.0)[n - 1], "own": (30, 10, 20)[n - 1]}, peak=100 * n)
+
+    def measured(rows: int) -> dict[str, tuple[float | None, int | None, int | None]]:
+        Runner.asked.clear()
+        found = scale.measure(rows, anchors=10, pairs=10, runner=Runner())  # type: ignore[arg-type]
+        return dict(zip(scale.WORK, [(one.seconds, one.own, one.peak) for one in found], strict=True))
+
+    judged = measured(scale.FLAT[0])
+    assert judged["mine"] == judged["evaluate_all"] == (2.0, 20, 200)
+    assert judged["pairs"] == judged["index"] == (1.0, 30, 100)
+    assert set(measured(50_000).values()) == {(1.0, 30, 100)}
 
 
 def test_own_memory_is_what_was_allocated() -> None:
