@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmarks.contenders import PEERS_PYTHON, Contender, Peers
+from benchmarks.contenders import PEERS_PYTHON, Contender, Peers, Ran, in_turns, reason_of, seconds_of
 from benchmarks.evaluation import KNOWN, VIEWS
-from benchmarks.figures import KEPT, OURS, Figure, exponent, keep, markdown
+from benchmarks.figures import KEPT, OURS, Figure, exponent, keep, markdown, median
 from benchmarks.results import ROOT, sgemm_gflops, write_section
 from lib.base.artifacts import FloatArray
 from lib.base.errors import IntegrityError
@@ -84,33 +84,32 @@ def measure(n_rows: int, *, anchors: int, pairs: int, runner: Peers) -> list[Fig
     for program, words in WORK.items():
         work = f"{words.format(anchors=anchors, pairs=pairs, queries=QUERIES)}, {n_rows:,} × {DIM}"
         runs = RUNS if n_rows in FLAT and program.startswith(FLAT_WORK) else 1
-        ran = [runner.run(Contender(program, task)) for _ in range(runs)]
-        answers = [one.answer for one in ran if one.answer is not None]
-        if len(answers) < runs:
-            reason = next(one.reason for one in ran if one.answer is None)
-            figures.append(Figure("scale", work, OURS, None, note=reason))
+        ran = in_turns({OURS: Contender(program, task)}, runner, rounds=runs)[OURS]
+        seconds = seconds_of(ran)
+        if seconds is None:
+            figures.append(Figure("scale", work, OURS, None, note=reason_of(ran)))
             continue
-        seconds = float(np.median([answer["seconds"] for answer in answers]))
-        peak, own = _middle([one.peak for one in ran]), _middle([answer.get("own") for answer in answers])
+        peak, own = _bytes_of(ran, "peak"), _bytes_of(ran, "own")
         figures.append(Figure("scale", work, OURS, seconds, n_rows / seconds, "rows/s", peak, own=own))
     return figures
 
 
-def _middle(numbers: Sequence[int | None]) -> int | None:
-    """The median; None where one of them is not known."""
-    known = [number for number in numbers if number is not None]
-    return int(np.median(known)) if len(known) == len(numbers) else None
+def _bytes_of(ran: Sequence[Ran], key: str) -> int | None:
+    """The median; None where the system does not say it."""
+    said = [one.answer[key] for one in ran if one.answer is not None]
+    return None if None in said else int(median(said))
 
 
 def report(figures: list[Figure], sizes: list[int]) -> str:
     """The section: a line per work, a column pair per number of rows, and the exponents."""
     found = by_work(figures, sizes)
+    repeated = " and ".join(f"{size:,}" for size in sizes if size in FLAT)
+    said = f"\nMining and evaluation of {repeated} rows: medians of {RUNS} processes each." if repeated else ""
     header = " | ".join(f"{size:,} rows | MB" for size in sizes)
     lines = [
         f"`python -m benchmarks.scale --write`, {os.cpu_count()} cores, {sgemm_gflops():.0f} GFLOP/s float32 matrix "
         f"multiplication;\nsynthetic embeddings of {DIM} dimensions. Seconds, and peak memory in MB: a process's "
-        "own, in brackets with mapped pages.\nMining and evaluation of "
-        f"{FLAT[0]:,} and {FLAT[1]:,} rows: medians of {RUNS} processes each.",
+        f"own, in brackets with mapped pages.{said}",
         "",
         f"| work | {header} | exponent of time | of memory |",
         "|---|" + "---:|---:|" * len(sizes) + "---:|---:|",

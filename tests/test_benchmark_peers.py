@@ -165,7 +165,7 @@ def test_where_growth_is_judged_the_median_of_several_processes_counts() -> None
         def run(self, contender: Contender) -> Ran:
             self.asked.append(contender.program)
             n = self.asked.count(contender.program)
-            return Ran({"seconds": (1.0, 9.0, 2.0)[n - 1], "own": (30, 10, 20)[n - 1]}, peak=100 * n)
+            return Ran({"seconds": (1.0, 9.0, 2.0)[n - 1], "own": (30, 10, 20)[n - 1], "peak": 100 * n})
 
     def measured(rows: int) -> dict[str, tuple[float | None, int | None, int | None]]:
         Runner.asked.clear()
