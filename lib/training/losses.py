@@ -6,9 +6,78 @@ The tests hold a slow reference, written with loops, for every function here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What every candidate is to every row of a contrast: prepared once, for all scores of the same candidates.
+
+    Attributes:
+        shares: (n_rows, n_candidates) `1/|P(i)|` where a candidate is a positive, else 0.
+        bias: (n_rows, n_candidates) log weight in the denominator; -inf for what is left out of it.
+        weights: (n_rows,) what a row counts; they add up to 1, or are all 0 where nothing is there to learn.
+    """
+
+    shares: Tensor
+    bias: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        positives: Tensor,
+        negatives: Tensor,
+        *,
+        row_weights: Tensor | None = None,
+        column_log_weights: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Roles:
+        """Prepare masks and weights as `multi_positive_info_nce` takes them."""
+        shares = positives.to(dtype)
+        n_positives = shares.sum(dim=1)
+        has_positive = n_positives > 0
+        shares /= n_positives.clamp(min=1)[:, None]
+        # a row without candidates would give log 0 = -inf and a NaN gradient: it keeps all and weighs nothing
+        left_out = ~(positives | negatives) & has_positive[:, None]
+        base = torch.zeros_like(shares) if column_log_weights is None else column_log_weights
+        bias = base.masked_fill(left_out, float("-inf"))
+        weights = has_positive.to(dtype) if row_weights is None else row_weights * has_positive
+        return cls(shares, bias, weights / weights.sum().clamp(min=torch.finfo(dtype).tiny))
+
+
+def info_nce(logits: Tensor, roles: Roles) -> Tensor:
+    """`multi_positive_info_nce` of (n_rows, n_candidates) logits whose masks and weights were prepared before."""
+    loss: Tensor = _InfoNCE.apply(logits, roles.shares, roles.bias, roles.weights)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _InfoNCE(torch.autograd.Function):
+    """Its gradient is the softmax over the denominator less the shares: two passes, where autograd takes seven."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, shares: Tensor, bias: Tensor, weights: Tensor) -> Tensor:
+        terms = logits + bias
+        highest = terms.amax(dim=1, keepdim=True)
+        sums = terms.sub_(highest).exp_().sum(dim=1, keepdim=True)
+        ctx.save_for_backward(terms, sums, shares, weights)
+        denominator = (sums.log() + highest).squeeze(1)
+        loss: Tensor = weights @ (denominator - torch.linalg.vecdot(logits, shares))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        terms, sums, shares, weights = ctx.saved_tensors
+        weights = (gradient * weights)[:, None]
+        return (terms * (weights / sums)).addcmul_(shares, weights, value=-1.0), None, None, None
 
 
 def multi_positive_info_nce(
@@ -42,18 +111,16 @@ def multi_positive_info_nce(
         >>> round(loss.item(), 4)  # log 2
         0.6931
     """
-    shares = positives.to(logits.dtype)
-    n_positives = shares.sum(dim=1)
-    has_positive = n_positives > 0
-    # a row without candidates would give log 0 = -inf and a NaN gradient: it keeps all and weighs nothing
-    kept = positives | negatives | ~has_positive[:, None]
-    base = torch.zeros_like(shares) if column_log_weights is None else column_log_weights
-    # what needs no gradient is prepared first: two passes over the logits remain, and two on the way back
-    denominator: Tensor = torch.logsumexp(logits + base.masked_fill(~kept, float("-inf")), dim=1)
-    mean_positive: Tensor = torch.linalg.vecdot(logits, shares / n_positives.clamp(min=1)[:, None])
-    weights = has_positive.to(logits.dtype) if row_weights is None else row_weights * has_positive
-    total = weights.sum()
-    return (weights * (denominator - mean_positive)).sum() / total.clamp(min=torch.finfo(logits.dtype).tiny)
+    return info_nce(
+        logits,
+        Roles.of(
+            positives,
+            negatives,
+            row_weights=row_weights,
+            column_log_weights=column_log_weights,
+            dtype=logits.dtype,
+        ),
+    )
 
 
 def symmetric_info_nce(left: Tensor, right: Tensor, logit_scale: Tensor, belong: Tensor) -> Tensor:
@@ -165,27 +232,22 @@ def identity_distance(outputs: Tensor, inputs: Tensor) -> Tensor:
     return (1.0 - cosines).mean()
 
 
-def n_equal(rows: Tensor, columns: Tensor) -> Tensor:
-    """In how many attributes two items are known to be equal.
+def one_hot(codes: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Codes of several attributes side by side: the product of two such rows counts the attributes known to be equal.
 
     Args:
-        rows: (n_rows, n_attributes) codes, -1 unknown.
-        columns: (n_columns, n_attributes) codes.
+        codes: (n, n_attributes) int64 in [0, size), -1 unknown.
+        sizes: how many values each attribute has.
 
     Returns:
-        (n_rows, n_columns) uint8.
+        (n, sum of the sizes) float32; nothing stands for an unknown value.
+
+    >>> rows = one_hot(torch.tensor([[0, 1], [0, -1]]), [2, 2])
+    >>> (rows @ rows.T).tolist()
+    [[2.0, 1.0], [1.0, 1.0]]
     """
-    total = torch.zeros(len(rows), len(columns), dtype=torch.uint8)
-    # attribute by attribute: a sum over a last axis of six takes several times as long as six sums; in small numbers
-    # they take half of what they do in large ones
-    for left, right in zip(rows.T.int().contiguous(), columns.T.int().contiguous(), strict=True):
-        total += left[:, None] == right.masked_fill(right < 0, -2)[None, :]  # two unknown values are not equal
-    return total
-
-
-def n_both_known(rows: Tensor, columns: Tensor) -> Tensor:
-    """In how many attributes the values of both items are known; above `n_equal` where they are known to differ.
-
-    Takes what `n_equal` takes; returns (n_rows, n_columns) float32.
-    """
-    return (rows >= 0).float() @ (columns >= 0).float().T
+    ends = torch.tensor(sizes, dtype=torch.int64).cumsum(0)
+    total = int(sum(sizes))
+    places = torch.where(codes < 0, total, codes + ends - torch.tensor(sizes))
+    # a place more than there are, for what is unknown
+    return torch.zeros(len(codes), total + 1).scatter_(1, places, 1.0)[:, :total]

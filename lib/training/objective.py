@@ -15,12 +15,12 @@ from lib.base.errors import ConfigError
 from lib.base.params import PAIR_KINDS, Loss
 from lib.embeddings import Embeddings
 from lib.training.losses import (
+    Roles,
     attribute_contrastive,
     attribute_cross_entropy,
     identity_distance,
-    multi_positive_info_nce,
-    n_both_known,
-    n_equal,
+    info_nce,
+    one_hot,
     symmetric_info_nce,
 )
 from lib.training.protocol_model import ProtocolModel
@@ -131,9 +131,8 @@ class BatchLoss:
         )
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
         self.category = names.index("category2") if "category2" in names else None
-        designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
-        self.designs = torch.tensor(designs, dtype=torch.int64)
-        self.others = torch.tensor([c for c in range(len(names)) if c not in designs], dtype=torch.int64)
+        self.designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
+        self.sizes = [len(data.vocabularies[name]) for name in names]
 
     def __call__(self, model: ProtocolModel, batch: Tensor, *, dropout: torch.Generator | None) -> dict[str, Tensor]:
         """Loss parts of the examples numbered in `batch`, (size,) int64."""
@@ -147,29 +146,29 @@ class BatchLoss:
         texts, read_texts = model.encode_texts(text_inputs, dropout)
         size = len(anchors)
         parts = {}
-        candidates = images[size:]
+        # taken apart once: each part that is cut out by itself gets a gradient of the size of the whole
+        shown, candidates = images.split([size, len(items) - size])
         roles = self._roles(items, batch, has_negative)
-        scores = images[:size] @ candidates.T
         scale = model.logit_scale if params.temperature == "learned" else model.logit_scale.detach()
+        logits = (scale * shown) @ candidates.T
         if params.contrastive > 0:
-            parts["contrastive"] = params.contrastive * self._info_nce(scale * scores, roles, batch)
+            parts["contrastive"] = params.contrastive * info_nce(logits, roles)
         if params.fusion > 0:
             # only the weight learns here: the embeddings have their own losses
             with torch.no_grad():
-                cosines, of_texts = torch.linalg.vecdot(images[:size], texts), texts @ candidates.T
-            fused = model.fuse_scores(scores.detach(), of_texts, cosines)
-            logits = model.logit_scale.detach() * fused
-            parts["fusion"] = params.fusion * self._info_nce(logits, roles, batch)
+                cosines = torch.linalg.vecdot(shown, texts)
+                of_texts = (scale * texts) @ candidates.T
+            fused = model.fuse_scores(logits.detach(), of_texts, cosines)
+            parts["fusion"] = params.fusion * info_nce(fused, roles)
         if params.image_text > 0:
             captions = data.captions[anchors]
             same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]
-            parts["image_text"] = params.image_text * symmetric_info_nce(images[:size], texts, scale, same_text)
-        codes = self.codes[items]
+            parts["image_text"] = params.image_text * symmetric_info_nce(shown, texts, scale, same_text)
         if params.attribute_contrastive > 0:
             products = data.products[items]
             parts["attribute_contrastive"] = params.attribute_contrastive * attribute_contrastive(
                 images,
-                codes,
+                self.codes[items],
                 weights=self.attribute_weights,
                 temperature=params.attribute_temperature,
                 excluded=products[:, None] == products[None, :],  # siblings never count in the evaluation
@@ -189,8 +188,8 @@ class BatchLoss:
             parts["identity"] = params.identity * distance
         return parts
 
-    def _roles(self, items: Tensor, batch: Tensor, has_negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Positives, negatives and log weights, (size, n_candidates) each, of the anchors against the rest.
+    def _roles(self, items: Tensor, batch: Tensor, has_negative: Tensor) -> Roles:
+        """Roles of the candidates, (size, n_candidates), for the anchors.
 
         Candidates are the positives and negatives of the whole batch. An anchor's own positive and negative are
         what their pair says. Another candidate is a negative when it is known to differ and of another product;
@@ -199,38 +198,47 @@ class BatchLoss:
         each that is no positive is a negative: both together are plain InfoNCE.
         """
         size = len(batch)
-        anchors, candidates = items[:size], items[size:]
         rows = torch.arange(size)
-        own_positive = torch.zeros(size, len(candidates), dtype=torch.bool)
-        own_positive[rows, rows] = True
-        own_negative = torch.zeros_like(own_positive)
-        own_negative[rows[has_negative], size + torch.arange(int(has_negative.sum()))] = True
-        codes, others = self.codes[anchors], self.codes[candidates]
-        equal_designs = n_equal(codes[:, self.designs], others[:, self.designs])
-        equal = equal_designs + n_equal(codes[:, self.others], others[:, self.others])
-        different = n_both_known(codes, others) > equal
-        other_product = self.data.products[anchors][:, None] != self.data.products[candidates][None, :]
-        strong = ~different & (equal_designs >= STRONG_EQUAL)
-        if self.category is not None:
-            category, other = codes[:, self.category], others[:, self.category]
-            strong &= (category[:, None] == other[None, :]) & (category >= 0)[:, None]
-        weights = self.negative_weights[batch]
-        positives = own_positive
+        own_positive = rows, rows
+        own_negative = rows[has_negative], size + torch.arange(len(items) - 2 * size)
+        strong, different = self._agreement(self.codes[items], size)
+        products = self.data.products[items]
+        other_product = products[:size, None] != products[None, size:]
+        negatives = different.logical_and_(other_product)
+        negatives[own_negative] = True
+        negatives[own_positive] = False
         if self.params.batch_positives == "strong":
-            positives = own_positive | (strong & other_product & ~own_negative)
-        negatives = ((different & other_product) | own_negative) & ~own_positive
+            positives = strong.logical_and_(other_product)
+            positives[own_negative] = False
+        else:
+            positives = torch.zeros_like(negatives)
+        positives[own_positive] = True
         if self.params.batch_negatives == "all":
             negatives = ~positives
-        log_weights = torch.zeros(size, len(candidates))
-        log_weights[own_negative] = weights[has_negative].log()  # log 0 = -inf leaves it out
-        return positives, negatives, log_weights
-
-    def _info_nce(self, logits: Tensor, roles: tuple[Tensor, Tensor, Tensor], batch: Tensor) -> Tensor:
-        positives, negatives, log_weights = roles
-        return multi_positive_info_nce(
-            logits,
-            positives,
-            negatives,
-            row_weights=self.positive_weights[batch],
-            column_log_weights=log_weights,
+        log_weights = torch.zeros(positives.shape)
+        log_weights[own_negative] = self.negative_weights[batch][has_negative].log()  # log 0 = -inf leaves it out
+        return Roles.of(
+            positives, negatives, row_weights=self.positive_weights[batch], column_log_weights=log_weights
         )
+
+    def _agreement(self, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Whether the first `size` items and the others would be a strong pair, and whether they are known to differ.
+
+        Args:
+            codes: (n_items, n_attributes), -1 unknown.
+            size: number of rows; the other items are the columns.
+
+        Returns:
+            Two arrays (size, n_items - size) bool. A strong pair is of one category, if the catalogue has categories,
+            equal in at least `STRONG_EQUAL` designs and not known to differ in anything.
+        """
+        # counted by matrix products: attribute by attribute it takes three times as long
+        hot, known = one_hot(codes, self.sizes), (codes >= 0).float()
+        equal = hot[:size] @ hot[size:].T
+        different = known[:size] @ known[size:].T > equal
+        designs = one_hot(codes[:, self.designs], [self.sizes[column] for column in self.designs])
+        strong = (designs[:size] @ designs[size:].T >= STRONG_EQUAL).logical_and_(~different)
+        if self.category is not None:
+            category = codes[:, self.category].int()
+            strong &= category[:size, None] == category[size:].masked_fill(category[size:] < 0, -2)[None, :]
+        return strong, different

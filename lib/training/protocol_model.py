@@ -27,6 +27,7 @@ from lib.training.heads import (
     Prototypes,
     ResidualHead,
     linear,
+    unit_sum,
     within_product_whitening,
 )
 
@@ -158,8 +159,7 @@ class ProtocolModel(nn.Module):
         The second are log probabilities, (n, n_attributes, most_values), in the order of `attributes`: the values in
         the order of the vocabulary, then "has none", then places that no value has (-inf). None without attributes.
         """
-        y, read = self._apply_head(self.image_head, x, dropout)
-        embedded = F.normalize(y, dim=1)
+        embedded, read = self._embedded(self.image_head, x, dropout)
         if self.attribute_heads is not None:
             # unit rows have entries near 1/sqrt(dim): scaled to entries near 1, the usual input of a linear layer
             read = self._log_probabilities(self.attribute_heads(embedded * math.sqrt(self.config.dim)))
@@ -167,15 +167,18 @@ class ProtocolModel(nn.Module):
 
     def encode_texts(self, x: Tensor, dropout: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """As `encode_images`; only the prototype head reads attributes off a text, for the others it is None."""
-        y, read = self._apply_head(self.text_head, x, dropout)
-        return F.normalize(y, dim=1), read
+        return self._embedded(self.text_head, x, dropout)
 
-    def _apply_head(
-        self, head: nn.Module, x: Tensor, dropout: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """(n, dim) -> (n, dim), not normalised, and the log probabilities that a prototype head made on the way."""
+    def _embedded(self, head: nn.Module, x: Tensor, dropout: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
+        """(n, dim) -> (n, dim) unit rows, and the log probabilities that a prototype head made on the way."""
         added, read = self._added(head, x, dropout)
-        return self._mixed(x, self._evened(x) if self.whitened else x, added), read
+        own = self._own(x, self._evened(x) if self.whitened else x)
+        return F.normalize(own, dim=1) if added is None else unit_sum(own, added, self.interpolation), read
+
+    def _apply_head(self, head: nn.Module, x: Tensor) -> Tensor:
+        """(n, dim) -> (n, dim), not normalised."""
+        added, _ = self._added(head, x, None)
+        return self._mixed(x, self._evened(x) if self.whitened else x, added)
 
     def _added(
         self, head: nn.Module, x: Tensor, dropout: torch.Generator | None
@@ -194,8 +197,12 @@ class ProtocolModel(nn.Module):
 
     def _mixed(self, x: Tensor, evened: Tensor, added: Tensor | None) -> Tensor:
         """The sum of a row's own part, between `x` and `evened`, and of what the head adds; not normalised."""
-        own = torch.lerp(x, evened, self.whitened) if self.whitened else x
+        own = self._own(x, evened)
         return own if added is None else own + self.interpolation * added
+
+    def _own(self, x: Tensor, evened: Tensor) -> Tensor:
+        """A row's own part, between `x` and `evened`."""
+        return torch.lerp(x, evened, self.whitened) if self.whitened else x
 
     def _log_probabilities(self, logits: Tensor) -> Tensor | None:
         """(n, n_logits), attribute after attribute -> (n, n_attributes, most_values); one softmax for all of them."""
@@ -261,7 +268,7 @@ class ProtocolModel(nn.Module):
 
     def _in_batches(self, x: FloatArray, head: nn.Module) -> FloatArray:
         with torch.no_grad():
-            return _joined(x, (self._apply_head(head, batch)[0] for batch in self._batches(x)))
+            return _joined(x, (self._apply_head(head, batch) for batch in self._batches(x)))
 
     def _batches(self, x: FloatArray) -> Iterator[Tensor]:
         """Rows as (BATCH, dim) tensors, the last one padded with zeros: a row's bytes depend on no other row."""

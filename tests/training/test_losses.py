@@ -18,8 +18,7 @@ from lib.training.losses import (
     identity_distance,
     masked_cross_entropy,
     multi_positive_info_nce,
-    n_both_known,
-    n_equal,
+    one_hot,
     symmetric_info_nce,
 )
 
@@ -182,9 +181,29 @@ def test_identity_distance() -> None:
     assert identity_distance(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), x).item() == 0.5
 
 
-def test_n_equal_and_n_both_known() -> None:
-    rows = torch.tensor([[0, 1, -1], [-1, -1, -1]])
-    columns = torch.tensor([[0, -1, 2], [0, 2, 2], [0, 1, -1]])
-    assert n_equal(rows, columns).tolist() == [[1, 1, 2], [0, 0, 0]]
-    assert n_both_known(rows, columns).tolist() == [[1, 2, 2], [0, 0, 0]]
-    assert n_equal(rows[:, :0], columns[:, :0]).tolist() == [[0, 0, 0], [0, 0, 0]]
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n=st.integers(1, 6), m=st.integers(1, 7))
+def test_info_nce_has_the_gradient_of_its_definition(seed: int, n: int, m: int) -> None:
+    """Rows with a positive; what is left out, and negatives of weight 0, among the others."""
+    rng = np.random.default_rng(seed)
+    role = rng.integers(0, 3, size=(n, m))
+    role[:, 0] = 0
+    positives, negatives = torch.tensor(role == 0), torch.tensor(role == 1)
+    row_weights = torch.tensor(rng.random(n))
+    weights = torch.tensor(rng.integers(0, 3, size=(n, m))).double().where(negatives, 1.0)
+    logits = torch.tensor(rng.normal(size=(n, m)), requires_grad=True)
+    bottom = (weights * logits.exp() * (positives | negatives)).sum(dim=1, keepdim=True)
+    losses = -((logits - bottom.log()) * positives).sum(dim=1) / positives.sum(dim=1)
+    (expected,) = torch.autograd.grad(3.0 * (row_weights * losses).sum() / row_weights.sum(), logits)
+    loss = 3.0 * multi_positive_info_nce(
+        logits, positives, negatives, row_weights=row_weights, column_log_weights=weights.log()
+    )
+    loss.backward()
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_one_hot_counts_what_is_known_to_be_equal() -> None:
+    rows = one_hot(torch.tensor([[0, 1, -1], [-1, -1, -1]]), [1, 3, 3])
+    columns = one_hot(torch.tensor([[0, -1, 2], [0, 2, 2], [0, 1, -1]]), [1, 3, 3])
+    assert (rows @ columns.T).tolist() == [[1, 1, 2], [0, 0, 0]]
+    assert one_hot(torch.zeros(2, 0, dtype=torch.int64), []).shape == (2, 0)

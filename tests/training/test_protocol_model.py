@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lib.base.artifacts import write_torch
 from lib.base.errors import IntegrityError
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lib.training.heads import within_product_whitening
+from lib.training.heads import AttributeHead, dropout_mask, unit_sum, within_product_whitening
 from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, unit_rows
 from lib.training.trained_model import load_model
 
@@ -148,7 +148,7 @@ def test_prototypes_add_the_weighted_overlap_of_beliefs() -> None:
     assert torch.allclose(directions @ directions.T, torch.eye(5), atol=1e-6)
     with torch.no_grad():
         _, read = model.encode_images(x)
-        a, b = (model._apply_head(model.image_head, x)[0] - x).unbind()
+        a, b = (model._apply_head(model.image_head, x) - x).unbind()
     assert read is not None and model.attributes == ["color", "neckline"] and read.shape == (2, 2, 4)
     assert torch.allclose(read.exp().sum(2), torch.ones(2, 2)) and (read[:, 1, 3] == -torch.inf).all()
     shares = {"color": read[:, 0, :3].exp(), "neckline": read[:, 1, :2].exp()}  # the next one: has none
@@ -241,3 +241,47 @@ def test_trying_mixtures_gives_the_same_bytes(kind: str) -> None:
     assert found == expected
     model.mix(0.0, 0.0)
     assert model.encode_image_numpy(arrays[1]).tobytes() == arrays[1].tobytes()
+
+
+def test_layers_with_dropout_have_the_gradients_of_their_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = AttributeHead(6, 5, hidden=32, dropout=0.25, generator=generator).double()
+    head.standardise(torch.randn(9, 6, generator=generator, dtype=torch.float64))
+    x = torch.randn(9, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    wanted = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    leaves = [x, *head.parameters()]
+    found = head(x, torch.Generator().manual_seed(1))
+    kept, scale = dropout_mask((9, 32), 0.25, torch.Generator().manual_seed(1))
+    assert scale == 4 / 3 and set(kept.flatten().tolist()) == {0, 1}
+    expected = head.last(F.gelu(head.first((x - head.mean) / head.deviation)) * kept * scale)
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        torch.autograd.grad(found, leaves, wanted), torch.autograd.grad(expected, leaves, wanted), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.1, 0.9, 1e-6])
+def test_dropout_loses_its_share_and_keeps_the_mean(rate: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    kept, scale = dropout_mask((1000, 333), rate, generator)
+    share = float(kept.float().mean())
+    assert share == pytest.approx(1.0 - rate, abs=3e-3) and share * scale == pytest.approx(1.0, abs=6e-3 / (1 - rate))
+    again, _ = dropout_mask((1000, 333), rate, generator)
+    assert rate < 1e-3 or not torch.equal(kept, again)
+    assert not torch.equal(kept[:, 0], kept[:, 1]) or rate < 1e-3
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.4])
+def test_unit_sums_have_the_gradients_of_their_definition(weight: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    own, added, wanted = torch.randn(3, 5, 7, generator=generator, dtype=torch.float64).unbind()
+    own[0] = added[0] = 0.0
+    leaves = [own.requires_grad_(), added.requires_grad_()]
+    found, expected = unit_sum(own, added, torch.tensor(weight)), F.normalize(own + weight * added, dim=1)
+    torch.testing.assert_close(found, expected)
+    assert not found[0].any()
+    for one, other in zip(
+        torch.autograd.grad(found, leaves, wanted), torch.autograd.grad(expected, leaves, wanted), strict=True
+    ):
+        torch.testing.assert_close(one[1:], other[1:])

@@ -16,6 +16,7 @@ from lib.base.params import PAIR_KINDS, Params, pattern_only_under
 from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.supervision.groups import build_groups
 from lib.training import objective
+from lib.training.losses import Roles
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
 from lib.training.sampler import BalancedBatches, build_examples
@@ -66,15 +67,13 @@ def look(shop: EmbeddingSet, params: Params, monkeypatch: pytest.MonkeyPatch) ->
     seen = Seen()
     batch = torch.empty(0)
 
-    def record(
-        logits: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        *,
-        row_weights: Tensor | None = None,
-        column_log_weights: Tensor | None = None,
-    ) -> Tensor:
-        assert row_weights is not None and column_log_weights is not None
+    def prepare(positives: Tensor, negatives: Tensor, *, row_weights: Tensor, column_log_weights: Tensor) -> Roles:
+        roles = prepared(positives, negatives, row_weights=row_weights, column_log_weights=column_log_weights)
+        masks[id(roles)] = positives, negatives, row_weights, column_log_weights
+        return roles
+
+    def record(logits: Tensor, roles: Roles) -> Tensor:
+        positives, negatives, row_weights, column_log_weights = masks.pop(id(roles))
         rows = loss.rows[batch]
         has_negative = rows[:, 2] >= 0
         candidates = torch.cat([rows[:, 1], rows[has_negative, 2]])
@@ -97,7 +96,9 @@ def look(shop: EmbeddingSet, params: Params, monkeypatch: pytest.MonkeyPatch) ->
         seen.negatives += int(negatives.sum())
         return logits.sum() * 0
 
-    monkeypatch.setattr(objective, "multi_positive_info_nce", record)
+    prepared, masks = Roles.of, {}
+    monkeypatch.setattr(Roles, "of", staticmethod(prepare))
+    monkeypatch.setattr(objective, "info_nce", record)
     drawn = BalancedBatches(
         examples, shop.catalog.meta, params=params.train.sampler, batch_size=params.train.batch_size, seed=1
     ).epoch(1)
