@@ -204,12 +204,13 @@ def dropped(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor
 def dropout_mask(shape: Sequence[int], rate: float, generator: torch.Generator) -> tuple[Tensor, float]:
     """1 where an entry is kept and 0 where it is lost, `shape` of a small integer type, and what keeps the mean.
 
-    Eight random bits per entry where they say `rate` exactly (one half does), else sixteen: to draw them takes as
-    long as all the rest.
+    Eight random bits per entry where they say `rate` exactly (one half does), else sixteen.
     """
     bits = 8 if (rate * 2**8).is_integer() else 16
     lost, size = max(int(rate * 2**bits), 1), math.prod(shape)
-    drawn = torch.empty(-(-size * bits // 64), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    # a seed by torch, the bits by numpy, whose small generator is five times as fast as torch's
+    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    drawn = torch.from_numpy(np.random.SFC64(seed).random_raw(-(-size * bits // 64)).view(np.int64))
     mask = drawn.view(torch.int8 if bits == 8 else torch.int16)[:size].view(*shape)
     least = lost - 2 ** (bits - 1)  # kept from there on
     # whole numbers between two that stand side by side; comparing would take longer

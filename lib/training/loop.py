@@ -111,19 +111,19 @@ def train(
             break
         drawn = batches.epoch(epoch)
         dropout = seeded_generator(params.seed, epoch)
-        totals: dict[str, Tensor] = {}
+        parts: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
         for batch in tqdm(drawn, desc=f"epoch {epoch}/{params.epochs}", mininterval=1, leave=False):
             parts = loss_of(model, torch.from_numpy(batch), dropout=dropout)
-            total = torch.stack(list(parts.values())).sum()
+            values = torch.stack(list(parts.values()))
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
+            values.sum().backward()
             optimizer.step()
-            for name, part in {"total": total, **parts}.items():
-                totals[name] = totals.get(name, torch.zeros(())) + part.detach()
+            losses.append(values.detach())
         history.append(
             {
                 "epoch": epoch,
-                "loss": {name: round(float(value) / len(drawn), 6) for name, value in totals.items()},
+                "loss": _mean_losses(list(parts), losses),
                 "validation": validate(model),
                 "distribution": batches.distribution(drawn),
                 "temperature": round(1.0 / float(model.logit_scale.detach()), 6),
@@ -164,6 +164,17 @@ def try_mixtures(model: ProtocolModel, params: Train, *, validate: Validate) -> 
                     model.mix(whitened, interpolation)
                     tried[Mixture(whitened, interpolation)] = validate(model)
     return tried
+
+
+def _mean_losses(names: Sequence[str], losses: Sequence[Tensor]) -> dict[str, float]:
+    """Means over the steps of an epoch, of the total and of each part; empty without any step."""
+    if not losses:
+        return {}
+    means = torch.stack(list(losses)).double().mean(dim=0)
+    return {
+        "total": round(float(means.sum()), 6),
+        **{name: round(float(mean), 6) for name, mean in zip(names, means, strict=True)},
+    }
 
 
 def _catalog_sha256(catalog: Embeddings) -> str:

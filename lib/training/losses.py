@@ -22,7 +22,8 @@ class Roles:
 
     Attributes:
         shares: (n_rows, n_candidates) `1/|P(i)|` where a candidate is a positive, else 0.
-        bias: (n_rows, n_candidates) log weight in the denominator; -inf for what is left out of it.
+        bias: (n_rows, n_candidates), or (n_candidates,) for every row: log weight in the denominator, -inf for what
+            is left out of it.
         weights: (n_rows,) what a row counts; they add up to 1, or are all 0 where nothing is there to learn.
     """
 
@@ -51,6 +52,12 @@ class Roles:
         bias = base.masked_fill(left_out, float("-inf"))
         weights = has_positive.to(dtype) if row_weights is None else row_weights * has_positive
         return cls(shares, bias, weights / weights.sum().clamp(min=torch.finfo(dtype).tiny))
+
+    def of_every(self, step: int) -> Roles:
+        """Those of every `step`-th row, the first one among them."""
+        weights = self.weights[::step]
+        weights = weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        return Roles(self.shares[::step], self.bias if self.bias.ndim == 1 else self.bias[::step], weights)
 
 
 def info_nce(logits: Tensor, roles: Roles) -> Tensor:
@@ -142,11 +149,14 @@ def symmetric_info_nce(left: Tensor, right: Tensor, logit_scale: Tensor, belong:
         A scalar, the mean of both directions; with a diagonal `belong` this is CLIP's loss.
     """
     there = belong.diagonal()
-    negatives = ~belong & there[:, None] & there[None, :]
     logits = logit_scale * left @ right.T
-    to_right = multi_positive_info_nce(logits, belong, negatives)
-    to_left = multi_positive_info_nce(logits.T, belong.T, negatives.T)
-    return (to_right + to_left) / 2
+    weights = there / there.sum().clamp(min=1)
+    # what is not there is left out of every row; not by infinity, for the row of one that is alone
+    bias = torch.where(there, 0.0, torch.finfo(logits.dtype).min / 2).to(logits.dtype)
+    shares = belong.to(logits.dtype)
+    to_right = Roles(shares / shares.sum(dim=1, keepdim=True).clamp(min=1), bias, weights)
+    to_left = Roles((shares / shares.sum(dim=0).clamp(min=1)).T, bias, weights)
+    return (info_nce(logits, to_right) + info_nce(logits.T, to_left)) / 2
 
 
 def attribute_contrastive(

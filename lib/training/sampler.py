@@ -211,8 +211,8 @@ def _arrange(
 ) -> list[IntArray]:
     """Cut draws into batches that respect every cap; see `BalancedBatches`."""
     groups: list[list[int]] = [[] for _ in range(capped.shape[1])]
-    for group, inside in enumerate(capped):
-        for member in np.flatnonzero(inside).tolist():
+    for group, members in enumerate(capped):
+        for member in np.flatnonzero(members).tolist():
             groups[member].append(group)
     waiting: list[int] = []
     coming = iter(drawn.tolist())
@@ -233,8 +233,11 @@ def _arrange(
                 example = next(replacements, None)
             if example is None:
                 break
-            if all(room[group] > 0 for group in groups[example]):
-                for group in groups[example]:
+            inside = groups[example]
+            if not inside:
+                batch.append(example)
+            elif all(room[group] > 0 for group in inside):
+                for group in inside:
                     room[group] -= 1
                 batch.append(example)
             else:
