@@ -89,7 +89,7 @@ class Workspace:
         _git(self.folder, "add", "-A")
         _git(self.folder, "commit", "-qm", message)
 
-    def dvc(self, *words: str, check: bool = True, timeout: int = 600) -> str:
+    def dvc(self, *words: str, check: bool = True, timeout: int = 1200) -> str:
         """Run dvc in the workspace with this interpreter's tools; returns stdout."""
         done = subprocess.run(
             [str(Path(sys.executable).parent / "dvc"), *words],
