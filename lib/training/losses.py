@@ -53,12 +53,6 @@ class Roles:
         weights = has_positive.to(dtype) if row_weights is None else row_weights * has_positive
         return cls(shares, bias, weights / weights.sum().clamp(min=torch.finfo(dtype).tiny))
 
-    def of_every(self, step: int) -> Roles:
-        """Those of every `step`-th row, the first one among them."""
-        weights = self.weights[::step]
-        weights = weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
-        return Roles(self.shares[::step], self.bias if self.bias.ndim == 1 else self.bias[::step], weights)
-
 
 def info_nce(logits: Tensor, roles: Roles) -> Tensor:
     """`multi_positive_info_nce` of (n_rows, n_candidates) logits whose masks and weights were prepared before."""

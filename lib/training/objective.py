@@ -33,8 +33,6 @@ By chance a category is that silent in exp(-5), less than one case in a hundred.
 """
 STRONG_EQUAL = 2
 """So many equal attributes within a category make a strong positive, in a batch as in pairs.parquet."""
-FUSED = 4
-"""Every so manieth anchor teaches the weight of fused queries: one number, for which all took 7 % of a step."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +156,10 @@ class BatchLoss:
         if params.fusion > 0:
             # only the weight learns here: the embeddings have their own losses
             with torch.no_grad():
-                some = texts[::FUSED]
-                cosines = torch.linalg.vecdot(shown[::FUSED], some)
-                of_texts = (scale * some) @ candidates.T
-            fused = model.fuse_scores(logits.detach()[::FUSED], of_texts, cosines)
-            parts["fusion"] = params.fusion * info_nce(fused, roles.of_every(FUSED))
+                cosines = torch.linalg.vecdot(shown, texts)
+                of_texts = (scale * texts) @ candidates.T
+            fused = model.fuse_scores(logits.detach(), of_texts, cosines)
+            parts["fusion"] = params.fusion * info_nce(fused, roles)
         if params.image_text > 0:
             captions = data.captions[anchors]
             same_text = (captions[:, None] == captions[None, :]) & (captions >= 0)[:, None]

@@ -13,11 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.training.losses import (
-    Roles,
     attribute_contrastive,
     attribute_cross_entropy,
     identity_distance,
-    info_nce,
     masked_cross_entropy,
     multi_positive_info_nce,
     one_hot,
@@ -60,19 +58,6 @@ def test_info_nce_against_the_reference(seed: int, n: int, m: int) -> None:
         column_log_weights=torch.tensor(np.log(weights)),
     )
     assert found.item() == pytest.approx(slow_info_nce(logits, role == 0, role == 1, row_weights, weights), abs=1e-9)
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_roles_of_every_few_rows_are_those_of_the_rows_alone(step: int) -> None:
-    rng = np.random.default_rng(step)
-    logits, role = torch.tensor(rng.normal(size=(7, 5))), rng.integers(0, 3, size=(7, 5))
-    masks = [torch.tensor(role == 0), torch.tensor(role == 1)]
-    row_weights = torch.tensor(rng.random(7))
-    roles = Roles.of(*masks, row_weights=row_weights, dtype=torch.float64)
-    alone = multi_positive_info_nce(
-        logits[::step], *(mask[::step] for mask in masks), row_weights=row_weights[::step]
-    )
-    torch.testing.assert_close(info_nce(logits[::step], roles.of_every(step)), alone)
 
 
 def test_a_masked_false_negative_changes_nothing() -> None:
