@@ -212,6 +212,23 @@ def test_every_kind_has_a_gradient_of_its_own_weight(kind: str) -> None:
     assert losses[0] != losses[1] and np.isfinite(losses).all()
 
 
+def test_where_nothing_is_known_an_anchor_has_its_own_positive_and_negative() -> None:
+    catalog = tiny_catalog()
+    pairs, params = tiny_pairs(catalog), tiny_params().loss
+    names = sorted(params.attribute_weights)
+    unknown = replace(catalog, meta=catalog.meta.assign(**dict.fromkeys(names)))
+    data = TrainingData.of(unknown, attributes=names, pattern_only=())
+    loss, batch = BatchLoss(data, build_examples(pairs, data.item_ids), params), torch.arange(24)
+    anchors, positives, negatives = loss.rows[batch].unbind(dim=1)
+    has_negative = negatives >= 0
+    roles = loss._roles(torch.cat([anchors, positives, negatives[has_negative]]), batch, has_negative)
+    own = torch.zeros(24, 24 + int(has_negative.sum()), dtype=torch.bool)
+    own[batch, batch] = True
+    assert torch.equal(roles.shares, own.float()) and has_negative.any()
+    own[batch[has_negative], 24 + torch.arange(int(has_negative.sum()))] = True
+    assert torch.equal(roles.bias > -torch.inf, own)
+
+
 def test_each_attribute_weighs_what_the_parameters_say() -> None:
     """The classifiers' loss at weights one, one and one with a second neckline: the difference is the neckline's."""
     catalog = tiny_catalog()
