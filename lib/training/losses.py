@@ -61,7 +61,7 @@ def info_nce(logits: Tensor, roles: Roles) -> Tensor:
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Its gradient is the softmax over the denominator less the shares: two passes, where autograd takes seven."""
+    """Its gradient is the softmax over the denominator less the shares: two passes over what is kept."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, shares: Tensor, bias: Tensor, weights: Tensor) -> Tensor:
