@@ -131,8 +131,12 @@ class BatchLoss:
         )
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
         self.category = names.index("category2") if "category2" in names else None
-        self.designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
-        self.sizes = [len(data.vocabularies[name]) for name in names]
+        designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
+        # one-hot, the designs in front: whatever the number of attributes, a batch needs two matrix products
+        order = [*designs, *(column for column in range(len(names)) if column not in designs)]
+        sizes = [len(data.vocabularies[names[column]]) for column in order]
+        self.hot, self.n_design_values = one_hot(self.codes[:, order], sizes), sum(sizes[: len(designs)])
+        self.known = (self.codes >= 0).float()
 
     def __call__(self, model: ProtocolModel, batch: Tensor, *, dropout: torch.Generator | None) -> dict[str, Tensor]:
         """Loss parts of the examples numbered in `batch`, (size,) int64."""
@@ -201,7 +205,7 @@ class BatchLoss:
         rows = torch.arange(size)
         own_positive = rows, rows
         own_negative = rows[has_negative], size + torch.arange(len(items) - 2 * size)
-        strong, different = self._agreement(self.codes[items], size)
+        strong, different = self._agreement(items, size)
         products = self.data.products[items]
         other_product = products[:size, None] != products[None, size:]
         negatives = different.logical_and_(other_product)
@@ -221,11 +225,11 @@ class BatchLoss:
             positives, negatives, row_weights=self.positive_weights[batch], column_log_weights=log_weights
         )
 
-    def _agreement(self, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Whether the first `size` items and the others would be a strong pair, and whether they are known to differ.
+    def _agreement(self, items: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Whether the first `size` of these items and the others would be a strong pair, and whether they differ.
 
         Args:
-            codes: (n_items, n_attributes), -1 unknown.
+            items: (n_items,) rows of the catalogue.
             size: number of rows; the other items are the columns.
 
         Returns:
@@ -233,12 +237,12 @@ class BatchLoss:
             equal in at least `STRONG_EQUAL` designs and not known to differ in anything.
         """
         # counted by matrix products: a few calls, however many attributes there are
-        hot, known = one_hot(codes, self.sizes), (codes >= 0).float()
+        hot, known = self.hot[items], self.known[items]
         equal = hot[:size] @ hot[size:].T
         different = known[:size] @ known[size:].T > equal
-        designs = one_hot(codes[:, self.designs], [self.sizes[column] for column in self.designs])
+        designs = hot[:, : self.n_design_values]
         strong = (designs[:size] @ designs[size:].T >= STRONG_EQUAL).logical_and_(~different)
         if self.category is not None:
-            category = codes[:, self.category].int()
+            category = self.codes[items, self.category].int()
             strong &= category[:size, None] == category[size:].masked_fill(category[size:] < 0, -2)[None, :]
         return strong, different

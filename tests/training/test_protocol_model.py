@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from lib.base.artifacts import write_torch
 from lib.base.errors import IntegrityError
 from lib.training.checkpoint import load_checkpoint, save_checkpoint
-from lib.training.heads import AttributeHead, dropout_mask, unit_sum, within_product_whitening
+from lib.training.heads import (
+    GROUP_ROWS,
+    AttributeHead,
+    dropout_mask,
+    kept_units,
+    unit_sum,
+    within_product_whitening,
+)
 from lib.training.protocol_model import BATCH, ModelConfig, ProtocolModel, unit_rows
 from lib.training.trained_model import load_model
 
@@ -243,22 +250,41 @@ def test_trying_mixtures_gives_the_same_bytes(kind: str) -> None:
     assert model.encode_image_numpy(arrays[1]).tobytes() == arrays[1].tobytes()
 
 
-def test_layers_with_dropout_have_the_gradients_of_their_definition() -> None:
+@pytest.mark.parametrize("n", [1, 9, GROUP_ROWS, 2 * GROUP_ROWS + 5])
+def test_layers_with_dropout_have_the_gradients_of_their_definition(n: int) -> None:
     generator = torch.Generator().manual_seed(0)
     head = AttributeHead(6, 5, hidden=32, dropout=0.25, generator=generator).double()
-    head.standardise(torch.randn(9, 6, generator=generator, dtype=torch.float64))
-    x = torch.randn(9, 6, generator=generator, dtype=torch.float64, requires_grad=True)
-    wanted = torch.randn(9, 5, generator=generator, dtype=torch.float64)
-    leaves = [x, *head.parameters()]
+    head.standardise(torch.randn(50, 6, generator=generator, dtype=torch.float64))
+    x = torch.randn(n, 6, generator=generator, dtype=torch.float64)
+    wanted = torch.randn(n, 5, generator=generator, dtype=torch.float64)
     found = head(x, torch.Generator().manual_seed(1))
-    kept, scale = dropout_mask((9, 32), 0.25, torch.Generator().manual_seed(1))
-    assert scale == 4 / 3 and set(kept.flatten().tolist()) == {0, 1}
-    expected = head.last(F.gelu(head.first((x - head.mean) / head.deviation)) * kept * scale)
+    groups = -(-n // GROUP_ROWS)
+    units = kept_units(32, 0.25, groups=groups, generator=torch.Generator().manual_seed(1))
+    kept = torch.zeros(groups, 32, dtype=torch.float64).scatter_(1, units, 1.0)
+    assert kept.sum(dim=1).tolist() == [24.0] * groups  # three quarters of the hidden units, in each group its own
+    assert len({tuple(row) for row in units.tolist()}) == groups
+    of_row = torch.cat([kept[group].expand(len(rows), -1) for group, rows in enumerate(x.tensor_split(groups))])
+    assert len(x.tensor_split(groups)[0]) <= GROUP_ROWS
+    expected = head.last(F.gelu(head.first((x - head.mean) / head.deviation)) * of_row * (4 / 3))
     torch.testing.assert_close(found, expected)
+    leaves = list(head.parameters())
     for one, other in zip(
         torch.autograd.grad(found, leaves, wanted), torch.autograd.grad(expected, leaves, wanted), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("rate", "n_kept"), [(0.5, 500), (0.25, 750), (0.9, 100), (0.9999, 1), (1e-6, 1000)])
+def test_units_are_kept_by_chance(rate: float, n_kept: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    units = kept_units(1000, rate, groups=200, generator=generator)
+    assert units.shape == (200, n_kept)
+    if n_kept > 1:
+        assert bool((units.diff(dim=1) > 0).all())
+    often = torch.bincount(units.flatten(), minlength=1000)  # of 200 times; five deviations of a binomial count
+    assert bool(((often - 0.2 * n_kept).abs() <= 5 * (200 * rate * (1 - rate)) ** 0.5 + 3).all())
+    again = kept_units(1000, rate, groups=200, generator=generator)
+    assert torch.equal(units, again) == (n_kept == 1000)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.25, 0.1, 0.9, 1e-6])
