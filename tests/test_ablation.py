@@ -63,7 +63,8 @@ def test_every_listed_part_has_a_variant_on_the_sample() -> None:
     assert {f"train.sampler.boosts.{i}.weight" for i in range(3)} <= keys
     assert {f"train.sampler.caps.{i}.max_share" for i in range(2)} <= keys
     assert {"train.loss.batch_positives", "train.loss.batch_negatives", "mine.max_positive_ratio"} <= keys
-    assert {"train.head.kind", "train.interpolation", "train.patience", "pairs.graphic_policy"} <= keys
+    assert {f"train.{name}" for name in ("head.kind", "interpolation", "patience", "average")} <= keys
+    assert "pairs.graphic_policy" in keys
     assert len([variant for variant in variants if variant.part == SEEDS]) >= 3
     no_hard = next(variant for variant in variants if variant.name == "no-hard-pairs").params.pairs.shares
     assert no_hard.hard == 0 and no_hard.strong == pytest.approx(0.35 / 0.7)

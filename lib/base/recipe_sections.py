@@ -125,6 +125,7 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=0)]
+    average: Positive
     interpolation: tuple[Annotated[float, Field(gt=0)], ...]
     whitening: tuple[Annotated[float, Field(gt=0, le=1)], ...]
     seed: int

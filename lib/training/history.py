@@ -44,6 +44,11 @@ def best_epoch(history: History, rule: Validation) -> int:
     return int(history[scores.index(max(scores))]["epoch"])
 
 
+def last_epochs(history: History, n: int) -> list[int]:
+    """Numbers of the last `n` epochs that were trained, or of all where there are fewer."""
+    return [int(row["epoch"]) for row in history if row["epoch"] > 0][-n:]
+
+
 def best_mixture(
     tried: Mapping[Mixture, Mapping[str, float]], start: Mapping[str, float], rule: Validation
 ) -> Mixture:

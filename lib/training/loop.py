@@ -7,7 +7,7 @@ a resumed run continues to the bytes of an uninterrupted one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from lib.training.history import (
     best_mixture,
     check_validation,
     curves_csv,
+    last_epochs,
     log_lines,
     open_resumable,
+    selection_score,
     stale_epochs,
 )
 from lib.training.objective import BatchLoss, TrainingData
@@ -132,10 +134,19 @@ def train(
         )
         _save(out, facts, model, optimizer, history)
     best = best_epoch(history, params.validation)
-    content = load_checkpoint(out / "checkpoints" / f"epoch_{best:02d}.pt")
+    content = load_checkpoint(_checkpoint(out, best))
     model.load_state_dict(content["model"])
     row = next(row for row in history if row["epoch"] == best)
-    tried = {Mixture(0.0, 1.0): row["validation"]}
+    validation, averaged = row["validation"], []
+    last = last_epochs(history, params.average)
+    if best and len(last) > 1:
+        model.load_state_dict(mean_weights([load_checkpoint(_checkpoint(out, epoch))["model"] for epoch in last]))
+        of_mean = validate(model)
+        if selection_score(of_mean, params.validation) > selection_score(validation, params.validation):
+            validation, averaged = of_mean, last
+        else:
+            model.load_state_dict(content["model"])
+    tried = {Mixture(0.0, 1.0): validation}
     if best:
         tried |= try_mixtures(model, params, validate=validate)
     chosen = best_mixture(tried, history[0]["validation"], params.validation)
@@ -147,6 +158,7 @@ def train(
         history,
         chosen={
             "best_epoch": best,
+            "averaged_epochs": averaged,
             **chosen._asdict(),
             "tried": [{**mixture._asdict(), "validation": rows} for mixture, rows in tried.items()],
         },
@@ -164,6 +176,18 @@ def try_mixtures(model: ProtocolModel, params: Train, *, validate: Validate) -> 
                     model.mix(whitened, interpolation)
                     tried[Mixture(whitened, interpolation)] = validate(model)
     return tried
+
+
+def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several models' weights, name by name, in float64 (SWA, Izmailov et al. 2018)."""
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(weight.dtype)
+        for name, weight in states[0].items()
+    }
+
+
+def _checkpoint(out: Path, epoch: int) -> Path:
+    return out / "checkpoints" / f"epoch_{epoch:02d}.pt"
 
 
 def _mean_losses(names: Sequence[str], losses: Sequence[Tensor]) -> dict[str, float]:
@@ -206,7 +230,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "history": history,
     }
-    save_checkpoint(out / "checkpoints" / f"epoch_{epoch:02d}.pt", content)
+    save_checkpoint(_checkpoint(out, epoch), content)
     write_text(out / "train_log.jsonl", log_lines(history))
 
 

@@ -16,6 +16,7 @@ from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs,
 from lib.base.artifacts import read_manifest
 from lib.base.errors import ConfigError, IntegrityError
 from lib.base.params import PAIR_KINDS
+from lib.training.checkpoint import load_checkpoint
 from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
@@ -174,7 +175,9 @@ def test_training_stops_when_validation_stops_rising(tmp_path: Path) -> None:
     def validate(model: ProtocolModel) -> dict[str, float]:
         return {"neckline@10": next(scores)}
 
-    history = run(tmp_path, tiny_params(epochs=9, patience=2, interpolation=[], whitening=[]), validate=validate)
+    history = run(
+        tmp_path, tiny_params(epochs=9, patience=2, average=1, interpolation=[], whitening=[]), validate=validate
+    )
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert (config["best_epoch"], config["epochs"]) == (1, 3)
@@ -262,7 +265,9 @@ def test_a_part_of_weight_zero_is_absent(tmp_path: Path, part: str) -> None:
 
 def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) -> None:
     scores = iter([0.1, 0.5, 0.5, 0.2])
-    params = tiny_params(epochs=3, interpolation=[], whitening=[], validation__select_by=["neckline@10", "absent@10"])
+    params = tiny_params(
+        epochs=3, average=1, interpolation=[], whitening=[], validation__select_by=["neckline@10", "absent@10"]
+    )
     history = run(
         tmp_path,
         params,
@@ -272,6 +277,30 @@ def test_best_is_the_epoch_of_the_highest_selected_validation(tmp_path: Path) ->
     assert best_epoch(history, params.validation) == 1  # the earlier of two equals
     assert files["best.pt"] == files["epoch_01.pt"] and files["final.pt"] == files["epoch_03.pt"]
     assert json.loads((tmp_path / "config.json").read_text())["best_epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("average", "of_mean", "averaged"), [(3, 0.6, [2, 3, 4]), (9, 0.6, [1, 2, 3, 4]), (3, 0.5, [])]
+)
+def test_the_mean_of_the_last_epochs_is_taken_where_it_validates_higher(
+    tmp_path: Path, average: int, of_mean: float, averaged: list[int]
+) -> None:
+    scores = iter([0.1, 0.2, 0.5, 0.3, 0.4, of_mean, 0.7])
+    params = tiny_params(epochs=4, patience=0, average=average, interpolation=[0.5], whitening=[])
+    run(tmp_path, params, validate=lambda model: {"neckline@10": next(scores)})
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["best_epoch"], config["averaged_epochs"], config["interpolation"]) == (2, averaged, 0.5)
+    untouched, _ = config["tried"]
+    assert untouched["validation"]["neckline@10"] == (of_mean if averaged else 0.5)
+    states = {
+        name: load_checkpoint(tmp_path / f"checkpoints/{name}.pt")["model"]
+        for name in ("best", *(f"epoch_{epoch:02d}" for epoch in range(1, 5)))
+    }
+    for name, weight in states["best"].items():
+        if name != "interpolation":
+            expected = torch.stack([states[f"epoch_{epoch:02d}"][name] for epoch in averaged or [2]]).mean(dim=0)
+            torch.testing.assert_close(weight, expected)
+    assert not torch.equal(states["epoch_02"]["text_head.last.weight"], states["epoch_03"]["text_head.last.weight"])
 
 
 def test_log_and_curves(tmp_path: Path) -> None:

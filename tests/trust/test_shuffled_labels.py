@@ -6,8 +6,9 @@ product among its results, a held-out label in training) or an interval that pro
 training only and measured by the true ones are no such null: training on wrong labels does harm, and an interval
 below zero is then the truth. That run must show no gain, and has a test of its own.
 
-An interval of 95 % misses zero now and then: 48 of them are drawn, over eight catalogues, and it is their share and
-their mean that are tested.
+An interval of 95 % misses zero now and then: 48 of them are drawn, over eight catalogues, and it is their share that
+is tested. Their mean is tested where all values are equally frequent and known: else a model gains a little by what is
+true of any picture, that many garments of this shop are tees (category, of which 45 % are tees: 2.6 points).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import whole_shop
 from whole_shop import make_shop, scoreboard_of, shuffled, small_params
 
 from lib.evaluation import probe
@@ -36,7 +38,11 @@ def deltas(boards: list[dict[str, Any]], field: str) -> np.ndarray:
     return np.array([[100 * board["test"][row][field] for row in ROWS] for board in boards])
 
 
-def test_shuffled_labels_bring_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("even", [False, True])
+def test_shuffled_labels_bring_nothing(tmp_path: Path, even: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if even:
+        monkeypatch.setattr(whole_shop, "SHARES", {})
+        monkeypatch.setattr(whole_shop, "KNOWN", {})
     boards = []
     for seed in SEEDS:
         nothing = shuffled(make_shop(seed), np.random.default_rng([seed, 1]), sides=("catalog", "queries"))
@@ -44,8 +50,9 @@ def test_shuffled_labels_bring_nothing(tmp_path: Path) -> None:
     low, high, delta = (deltas(boards, name) for name in ("delta_low", "delta_high", "delta"))
     assert (np.abs(delta) > 0.1).mean() > 0.8, "the models must differ, or there is nothing to test"
     assert ((low <= 0) & (high >= 0)).mean() >= 0.8
-    of_catalogue = delta.mean(axis=1)  # rows of one catalogue are not independent, catalogues are
-    assert abs(of_catalogue.mean()) < 3 * of_catalogue.std(ddof=1) / np.sqrt(len(of_catalogue))
+    if even:
+        of_catalogue = delta.mean(axis=1)  # rows of one catalogue are not independent, catalogues are
+        assert abs(of_catalogue.mean()) < 3 * of_catalogue.std(ddof=1) / np.sqrt(len(of_catalogue))
 
 
 def test_true_labels_bring_a_gain_that_hardly_an_interval_doubts(tmp_path: Path) -> None:
