@@ -7,8 +7,8 @@ training only and measured by the true ones are no such null: training on wrong 
 below zero is then the truth. That run must show no gain, and has a test of its own.
 
 An interval of 95 % misses zero now and then: 48 of them are drawn, over eight catalogues, and it is their share that
-is tested. Their mean is tested where all values are equally frequent and known: else a model gains a little by what is
-true of any picture, that many garments of this shop are tees (category, of which 45 % are tees: 2.6 points).
+is tested. Their mean is tested where all values are equally frequent and known: else a model gains a little by what
+is true of any picture, that many garments of this shop are tees (45 % of them; category gained 2.6 points).
 """
 
 from __future__ import annotations
