@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny_training import BACKBONE, folder_bytes, run, tiny_catalog, tiny_pairs, tiny_params
@@ -230,6 +231,45 @@ def test_where_nothing_is_known_an_anchor_has_its_own_positive_and_negative() ->
     assert torch.equal(roles.shares, own.float()) and has_negative.any()
     own[batch[has_negative], 24 + torch.arange(int(has_negative.sum()))] = True
     assert torch.equal(roles.bias > -torch.inf, own)
+
+
+def test_what_a_candidate_is_to_an_anchor_follows_from_what_is_known_of_both() -> None:
+    """The definition in `BatchLoss._roles`, cell by cell; colour and category are no designs."""
+    catalog = tiny_catalog()
+    rng = np.random.default_rng(3)
+    names = ("category2", "color", "material", "neckline", "pattern", "sleeve")
+    codes = {name: np.where(rng.random(len(catalog)) < 0.6, rng.integers(2, size=len(catalog)), -1) for name in names}
+    drawn = {
+        name: pd.Series([None if code < 0 else f"{name} {code}" for code in column], dtype=object)
+        for name, column in codes.items()
+    }
+    catalog = replace(catalog, meta=catalog.meta.assign(**drawn))
+    params = tiny_params().loss
+    data = TrainingData.of(catalog, attributes=names, pattern_only=())
+    loss, batch = BatchLoss(data, build_examples(tiny_pairs(catalog), data.item_ids), params), torch.arange(24)
+    anchors, positives, negatives = loss.rows[batch].unbind(dim=1)
+    has_negative = negatives >= 0
+    items = torch.cat([anchors, positives, negatives[has_negative]])
+    roles = loss._roles(items, batch, has_negative)
+    owners = [*range(24), *np.flatnonzero(has_negative.numpy()).tolist()]
+    seen = {"positive": 0, "negative": 0, "left out": 0}
+    for row, anchor in enumerate(anchors.tolist()):
+        for column, candidate in enumerate(items[24:].tolist()):
+            both = {name: (column_[anchor], column_[candidate]) for name, column_ in codes.items()}
+            equal = {name for name, (one, other) in both.items() if one == other >= 0}
+            differ = any(one != other and min(one, other) >= 0 for one, other in both.values())
+            strong = len(equal - {"category2", "color"}) >= 2 and "category2" in equal and not differ
+            other_product = anchor // 2 != candidate // 2
+            if owners[column] == row:
+                expected = "positive" if column < 24 else "negative"
+            elif other_product and (strong or differ):
+                expected = "positive" if strong else "negative"
+            else:
+                expected = "left out"
+            shown = "positive" if roles.shares[row, column] > 0 else "negative"
+            assert (shown if roles.bias[row, column] > -torch.inf else "left out") == expected, (row, column)
+            seen[expected] += 1
+    assert seen["positive"] > 24 + 5 and min(seen.values()) > 30
 
 
 def test_each_attribute_weighs_what_the_parameters_say() -> None:
