@@ -144,9 +144,9 @@ class BatchLoss:
         anchors, positives, negatives = self.rows[batch].unbind(dim=1)
         has_negative = negatives >= 0
         items = torch.cat([anchors, positives, negatives[has_negative]])
-        inputs = data.images[items]
+        inputs = data.images.index_select(0, items)  # in half of the time of data.images[items]
         images, read_images = model.encode_images(inputs, dropout)
-        text_inputs = data.texts[anchors]
+        text_inputs = data.texts.index_select(0, anchors)
         texts, read_texts = model.encode_texts(text_inputs, dropout)
         size = len(anchors)
         parts = {}
@@ -237,7 +237,7 @@ class BatchLoss:
             equal in at least `STRONG_EQUAL` designs and not known to differ in anything.
         """
         # counted by matrix products: a few calls, however many attributes there are
-        hot, known = self.hot[items], self.known[items]
+        hot, known = self.hot.index_select(0, items), self.known.index_select(0, items)
         equal = hot[:size] @ hot[size:].T
         different = known[:size] @ known[size:].T > equal
         designs = hot[:, : self.n_design_values]

@@ -210,10 +210,10 @@ def _arrange(
     drawn: IntArray, spare: IntArray, capped: BoolArray, max_shares: Sequence[float], *, batch_size: int
 ) -> list[IntArray]:
     """Cut draws into batches that respect every cap; see `BalancedBatches`."""
-    groups: list[list[int]] = [[] for _ in range(capped.shape[1])]
+    groups: dict[int, list[int]] = {}
     for group, members in enumerate(capped):
         for member in np.flatnonzero(members).tolist():
-            groups[member].append(group)
+            groups.setdefault(member, []).append(group)
     waiting: list[int] = []
     coming = iter(drawn.tolist())
     replacements = iter(spare.tolist())
@@ -233,7 +233,7 @@ def _arrange(
                 example = next(replacements, None)
             if example is None:
                 break
-            inside = groups[example]
+            inside = groups.get(example)
             if not inside:
                 batch.append(example)
             elif all(room[group] > 0 for group in inside):
