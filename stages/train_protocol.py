@@ -3,12 +3,12 @@
 import argparse
 
 from lib.base import stage
-from lib.base.artifacts import read_parquet, verified, write_bytes
+from lib.base.artifacts import read_json, read_parquet, verified, write_bytes
 from lib.base.params import Params, pattern_only_under
 from lib.embeddings import load_embedding_set
 from lib.evaluation.validation import quick_validation
 from lib.report.plots import plot_training_curves
-from lib.training.history import best_epoch, last_checkpoint, summary
+from lib.training.history import last_checkpoint, summary
 from lib.training.loop import train
 
 
@@ -28,9 +28,10 @@ def run(args: argparse.Namespace, params: Params) -> str:
         out=args.out,
         resume=last_checkpoint(args.out) if args.resume else None,
     )
-    rule = params.train.validation
-    write_bytes(args.out / "train_curves.png", plot_training_curves(history, chosen=best_epoch(history, rule)))
-    return summary(history, rule)
+    config = read_json(args.out / "config.json")
+    kept = config["averaged_epochs"] or [config["best_epoch"]]
+    write_bytes(args.out / "train_curves.png", plot_training_curves(history, kept=kept))
+    return summary(history, params.train.validation, config)
 
 
 if __name__ == "__main__":

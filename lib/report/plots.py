@@ -106,7 +106,7 @@ def plot_scoreboard(rows: Sequence[ShownRow], *, title: str, targets: Mapping[st
     return png(figure)
 
 
-def plot_training_curves(rows: Sequence[Mapping[str, Any]], *, chosen: int | None = None) -> bytes:
+def plot_training_curves(rows: Sequence[Mapping[str, Any]], *, kept: Sequence[int] = ()) -> bytes:
     """Loss parts and validation metrics by epoch.
 
     A row and its `unseen_` twin have one colour; the twin is dashed. Losses are drawn on a logarithmic axis, as long
@@ -115,15 +115,15 @@ def plot_training_curves(rows: Sequence[Mapping[str, Any]], *, chosen: int | Non
     Args:
         rows: of `train_log.jsonl`: `epoch`, `loss` (part -> value), `validation` (row -> fraction); other
             keys are not drawn. A part that some epochs lack is drawn where it is.
-        chosen: the epoch that was kept; marked in both panels.
+        kept: the epoch that was kept, or those whose mean was; marked in both panels.
 
     Returns:
         PNG bytes without metadata.
     """
     figure = Figure(figsize=(11.5, 4.6), dpi=_DPI, facecolor="white")
     losses, metrics = figure.subplots(1, 2)
-    _draw_curves(losses, rows, "loss", scale=1.0, chosen=chosen)
-    _draw_curves(metrics, rows, "validation", scale=100.0, chosen=chosen)
+    _draw_curves(losses, rows, "loss", scale=1.0, kept=kept)
+    _draw_curves(metrics, rows, "validation", scale=100.0, kept=kept)
     losses.set_title("Training loss", loc="left", fontsize=11, fontweight="bold", color=INK)
     metrics.set_title("Validation, points", loc="left", fontsize=11, fontweight="bold", color=INK)
     values = [value for row in rows for value in row.get("loss", {}).values()]
@@ -141,7 +141,7 @@ def plot_training_curves(rows: Sequence[Mapping[str, Any]], *, chosen: int | Non
 
 
 def _draw_curves(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, *, scale: float, chosen: int | None
+    axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, *, scale: float, kept: Sequence[int]
 ) -> None:
     names = sorted({name for row in rows for name in row.get(key, {})})
     if not names:
@@ -156,15 +156,16 @@ def _draw_curves(
         family, style = name.removeprefix(UNSEEN), "--" if name.startswith(UNSEEN) else "-"
         axes.plot(epochs, values, style, marker=markers[family], ms=3.5, lw=1.8, color=colours[family])
     handles = [Line2D([], [], marker=markers[name], ms=3.5, color=colours[name], label=name) for name in families]
-    if chosen is not None:
-        handles.append(Line2D([], [], color=SOFT, lw=1, ls=":", label="epoch kept"))
+    if kept:
+        words = "epoch kept" if len(kept) == 1 else "epochs whose\nmean was kept"
+        handles.append(Line2D([], [], color=SOFT, lw=1, ls=":", label=words))
     if any(name.startswith(UNSEEN) for name in names):
         handles += [
             Line2D([], [], color=SOFT, ls="-", label="gallery: train split"),
             Line2D([], [], color=SOFT, ls="--", label=f"{UNSEEN}…: nothing in\nit was trained on"),
         ]
-    if chosen is not None:
-        axes.axvline(chosen, color=SOFT, lw=1, ls=":", zorder=0)
+    for epoch in kept:
+        axes.axvline(epoch, color=SOFT, lw=1, ls=":", zorder=0)
     axes.legend(
         handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5, labelcolor=INK
     )

@@ -169,17 +169,28 @@ def delta_table(baseline: dict[str, float], model: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def summary(history: History, rule: Validation) -> str:
-    """Best epoch and its validation against epoch 0.
+def summary(history: History, rule: Validation, config: Mapping[str, Any]) -> str:
+    """What of a run was kept, and its validation against epoch 0.
+
+    Args:
+        history: the rows of `train_log.jsonl`.
+        rule: which rows chose.
+        config: the content of `config.json`.
 
     >>> rule = Validation(gallery=1, queries=1, select_by=("neckline@10",), max_fall=0.0, seed=1)
-    >>> print(summary([{"epoch": 0, "validation": {}}], rule))
+    >>> nothing = {"whitened": 0.0, "interpolation": 1.0, "validation": {}}
+    >>> config = {"best_epoch": 0, "averaged_epochs": [], "tried": [nothing], **nothing}
+    >>> print(summary([{"epoch": 0, "validation": {}}], rule, config))
     best of 0 epochs by validation: epoch 0
     validation has too few results of any row to choose by: nothing of the head is used
     """
-    best = next(row for row in history if row["epoch"] == best_epoch(history, rule))
-    if not best["validation"].keys() & set(rule.select_by):
-        table = "validation has too few results of any row to choose by: nothing of the head is used"
-    else:
-        table = delta_table(history[0]["validation"], best["validation"])
-    return f"best of {len(history) - 1} epochs by validation: epoch {best['epoch']}\n{table}"
+    said = f"best of {len(history) - 1} epochs by validation: epoch {config['best_epoch']}"
+    averaged = config["averaged_epochs"]
+    if averaged:
+        said += f"; the mean of epochs {averaged[0]} to {averaged[-1]} is better"
+    mixture = Mixture(config["whitened"], config["interpolation"])
+    kept = next(one for one in config["tried"] if (one["whitened"], one["interpolation"]) == mixture)["validation"]
+    if not kept.keys() & set(rule.select_by):
+        return f"{said}\nvalidation has too few results of any row to choose by: nothing of the head is used"
+    said += f"\nkept: {mixture.interpolation:g} of the head, views of a product evened out by {mixture.whitened:g}"
+    return f"{said}\n{delta_table(history[0]['validation'], kept)}"

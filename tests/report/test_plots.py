@@ -96,4 +96,5 @@ def test_losses_of_zero_are_drawn_too() -> None:
     log = [{"epoch": e, "loss": {"total": 2.0 - e, "identity": 0.0}, "validation": {}} for e in range(2)]
     picture = pixels(plot_training_curves(log))
     assert count(picture, LINES[0]) > 0 and count(picture, LINES[1]) > 0
-    assert plot_training_curves(log, chosen=1) != plot_training_curves(log)
+    pictures = {plot_training_curves(log, kept=kept) for kept in ([], [1], [0, 1])}
+    assert len(pictures) == 3, "the kept epochs are marked"

@@ -18,7 +18,7 @@ from lib.base.artifacts import read_manifest
 from lib.base.errors import ConfigError, IntegrityError
 from lib.base.params import PAIR_KINDS
 from lib.training.checkpoint import load_checkpoint
-from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint
+from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint, summary
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
 from lib.training.sampler import build_examples
@@ -327,9 +327,17 @@ def test_the_mean_of_the_last_epochs_is_taken_where_it_validates_higher(
 ) -> None:
     scores = iter([0.1, 0.2, 0.5, 0.3, 0.4, of_mean, 0.7])
     params = tiny_params(epochs=4, patience=0, average=average, interpolation=[0.5], whitening=[])
-    run(tmp_path, params, validate=lambda model: {"neckline@10": next(scores)})
+    history = run(tmp_path, params, validate=lambda model: {"neckline@10": next(scores)})
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["best_epoch"], config["averaged_epochs"], config["interpolation"]) == (2, averaged, 0.5)
+    said = summary(history, params.validation, config)
+    assert (f"the mean of epochs {5 - len(averaged)} to 4 is better" in said) == bool(averaged)
+    assert "kept: 0.5 of the head" in said and said.splitlines()[-1].split() == [
+        "neckline@10",
+        "0.100",
+        "0.700",
+        "+60.00",
+    ]
     untouched, _ = config["tried"]
     assert untouched["validation"]["neckline@10"] == (of_mean if averaged else 0.5)
     states = {
