@@ -26,6 +26,7 @@ SHORT = 1e-30
 """Squared length below which a sum in float32 may have lost what it adds up."""
 _PAIR_CELLS = 1 << 16  # numbers per exact re-scoring step: stays in a core's second-level cache
 _THREAD_PAIRS = 1 << 12  # below this a thread costs more than it saves
+_MANY_PAIRS = 64  # of one query: from there on it is cheaper to take its row once
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,29 @@ def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> Sco
             np.multiply(left[:n], right[:n], out=products[:n], dtype=np.float64)
             products[:n].sum(axis=-1, out=exact[here])
 
+    def score_queries(first: int, last: int) -> None:
+        step = max(_PAIR_CELLS // max(queries.shape[1], 1), 1)
+        right = np.empty((step, queries.shape[1]), dtype=np.float32)
+        products = np.empty(right.shape, dtype=np.float64)
+        for number in range(first, last):
+            left = queries[number].astype(np.float64)
+            for start in range(ends[number], ends[number + 1], step):
+                n = min(step, int(ends[number + 1]) - start)
+                here = slice(start, start + n)
+                np.take(gallery, item[here], axis=0, out=right[:n], mode="clip")
+                products[:n] = right[:n]
+                products[:n] *= left
+                products[:n].sum(axis=-1, out=exact[here])
+
+    many = rows.shape[1] >= _MANY_PAIRS
+    ends = np.concatenate([[0], np.cumsum((rows >= 0).sum(axis=1))]) if many else np.zeros(1, np.int64)
+    work, n_parts = (score_queries, len(rows)) if many else (score, len(query))
     if threads > 1:  # numpy lets go of the interpreter in every step
-        parts = np.linspace(0, len(query), threads + 1).astype(int).tolist()
+        parts = np.linspace(0, n_parts, threads + 1).astype(int).tolist()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(score, parts[:-1], parts[1:]))
+            list(pool.map(work, parts[:-1], parts[1:]))
     elif len(query):
-        score(0, len(query))
+        work(0, n_parts)
     scores[query, place] = np.round(exact, DECIMALS) + 0.0  # no negative zero
     return scores
 

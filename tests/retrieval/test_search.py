@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +161,20 @@ def test_float32_cannot_rank_the_best_but_tells_them_from_the_rest() -> None:
     rows, exact = naive(queries, gallery, k=5)
     np.testing.assert_array_equal(top.rows, rows)
     np.testing.assert_array_equal(top.scores, exact)
+
+
+@pytest.mark.parametrize("dim", [3, 700])
+def test_scores_do_not_depend_on_how_many_a_query_has(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 64 on a query's row is taken once; some have none, and one has more than a step holds."""
+    rng = np.random.default_rng(dim)
+    queries, gallery = (rng.normal(size=(n, dim)).astype(np.float32) for n in (40, 500))
+    rows = np.where(rng.random((40, 300)) < 0.5, rng.integers(500, size=(40, 300)), -1)
+    rows[7], rows[8] = -1, rng.integers(500, size=300)
+    expected = np.concatenate([pair_scores(queries, gallery, rows[:, [column]]) for column in range(300)], axis=1)
+    monkeypatch.setattr(scores, "_THREAD_PAIRS", 64)
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert pair_scores(queries, gallery, rows).tobytes() == expected.tobytes()
 
 
 def test_a_pair_score_depends_on_its_two_rows_only() -> None:
