@@ -132,7 +132,7 @@ class BatchLoss:
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
         self.category = names.index("category2") if "category2" in names else None
         designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
-        # one-hot, the designs in front: whatever the number of attributes, a batch needs two matrix products
+        # one-hot, the designs in front, so that they are a slice
         order = [*designs, *(column for column in range(len(names)) if column not in designs)]
         sizes = [len(data.vocabularies[names[column]]) for column in order]
         self.hot, self.n_design_values = one_hot(self.codes[:, order], sizes), sum(sizes[: len(designs)])
