@@ -101,8 +101,8 @@ def section(figures: Sequence[Figure], sizes: Sizes, peers: Peers) -> str:
     )
     return (
         f"`python -m benchmarks.peers --write`, {os.cpu_count()} cores, {peers.threads} threads, medians of "
-        f"{sizes.rounds} rounds in turns\n(within one of {sizes.repeats} repetitions); a process each, its peak "
-        f"resident memory. Peers with {libraries or 'nothing'}.\n\n"
+        f"{sizes.rounds} rounds in turns\n(embedding: one; in a round of {sizes.repeats} repetitions); a process "
+        f"each, its peak resident memory. Peers with {libraries or 'nothing'}.\n\n"
         f"{markdown(figures)}\n\n![This project, its limit and its peers](peers.png)"
     )
 

@@ -132,7 +132,7 @@ def test_rounds_go_forth_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_batch_of_the_embedding_is_padded_and_train_is_not_empty() -> None:
     for sizes in (peers.FULL, peers.QUICK):
-        assert sizes.images % peer_parts.BATCH == 0
+        assert sizes.images % (2 * peer_parts.BATCH) == 0
         assert sizes.images > peer_parts.BATCH, "one batch are the queries"
 
 
