@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,22 @@ def in_turns(contenders: Mapping[str, Contender], peers: Peers, *, rounds: int) 
 
 def seconds_of(ran: Sequence[Ran], key: str = "seconds") -> float | None:
     """Median over the rounds; None where one of them failed."""
-    if not ran or any(one.answer is None for one in ran):
-        return None
-    return median([one.answer[key] for one in ran if one.answer is not None])
+    return _chosen_of(ran, key, median)
+
+
+def least_of(ran: Sequence[Ran], key: str = "seconds") -> float | None:
+    """The least of the rounds: what else runs on a shared machine only adds. None where one of them failed."""
+    return _chosen_of(ran, key, min)
+
+
+def greatest_of(ran: Sequence[Ran], key: str) -> float | None:
+    """The greatest of the rounds, for a rate that is a limit; None where one of them failed."""
+    return _chosen_of(ran, key, max)
+
+
+def _chosen_of(ran: Sequence[Ran], key: str, choose: Callable[[Sequence[float]], float]) -> float | None:
+    said = [one.answer[key] for one in ran if one.answer is not None]
+    return choose(said) if said and len(said) == len(ran) else None
 
 
 def peak_of(ran: Sequence[Ran]) -> int | None:

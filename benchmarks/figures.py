@@ -31,7 +31,7 @@ class Figure:
         part: the benchmark that measured it, for example `embedding`.
         work: what was done, the same words for every contender of it.
         who: `OURS`, `LIMIT`, or a peer with its version.
-        seconds: median of the rounds; None where there is no figure, and `note` says why.
+        seconds: of the work, the best or the median of several; None where there is no figure, and `note` says why.
         rate: how much of the work in a second, in `unit`; None where a time says it all.
         peak: largest resident bytes of the contender's own process; None where it was not measured.
         least_of_limit: share of the limit that ours has to reach; None: no such target.

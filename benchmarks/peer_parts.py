@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders import Contender, Peers, Ran, in_turns, peak_of, reason_of, seconds_of
+from benchmarks.contenders import Contender, Peers, Ran, greatest_of, in_turns, least_of, peak_of, reason_of
 from benchmarks.figures import LIMIT, OURS, Figure
 from benchmarks.results import ROOT
 from lib.base.params import load_params
@@ -43,7 +43,7 @@ class Sizes:
     queries: int = 5000
     limited: int = 256
     pairs: int = 50_000
-    repeats: int = 3
+    repeats: int = 2
 
 
 def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpoint: Path) -> list[Figure]:
@@ -81,7 +81,7 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
     figures = []
     failed = next((reason_of(of_half) for of_half in limits if reason_of(of_half)), "")
     for name in (LIMIT, *ran):
-        seconds = limit if name == LIMIT else seconds_of(ran[name])
+        seconds = limit if name == LIMIT else least_of(ran[name])
         reason = failed if name == LIMIT else reason_of(ran[name])
         figures.append(
             Figure(
@@ -96,7 +96,7 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
                 note=notes[name] if seconds else reason,
             )
         )
-    raw, added = _sum_of(limits, "images"), seconds_of(ran[OURS], "more")
+    raw, added = _sum_of(limits, "images"), least_of(ran[OURS], "more")
     batch = None if raw is None else raw * BATCH / sizes.images
     said = "with the cache of the run before; 1/3 of the limit is 1 % of rows in 3 % of the time"
     figures += [
@@ -117,7 +117,7 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
 
 def _sum_of(parts: Sequence[Sequence[Ran]], key: str) -> float | None:
     """Seconds of work that was done in parts; None where one of them failed."""
-    seconds = [seconds_of(ran, key) for ran in parts]
+    seconds = [least_of(ran, key) for ran in parts]
     known = [number for number in seconds if number is not None]
     return sum(known) if len(known) == len(seconds) else None
 
@@ -190,14 +190,14 @@ def evaluation(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     ran = in_turns(contenders, peers, rounds=sizes.rounds)
     products = 2.0 * sizes.items * DIM / 1e9  # of a query
     figures = []
-    limit = seconds_of(ran[OURS], "limit")
+    limit = greatest_of(ran[OURS], "limit")
     if limit is not None:
         figures.append(
             Figure("evaluation", work, LIMIT, sizes.queries * products / limit, limit / products, "queries/s")
         )
     for name in contenders:
-        seconds = seconds_of(ran[name])
-        n = None if seconds is None else seconds_of(ran[name], "n")
+        seconds = least_of(ran[name])
+        n = None if seconds is None else least_of(ran[name], "n")
         figures.append(
             Figure(
                 "evaluation",
@@ -218,7 +218,7 @@ def pairs(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     """Pair building; nobody else has it."""
     task = {"data": str(rows), "anchors": sizes.anchors, "pairs": sizes.pairs, "repeats": sizes.repeats}
     ran = in_turns({OURS: Contender("pairs", task)}, peers, rounds=sizes.rounds)[OURS]
-    seconds = seconds_of(ran)
+    seconds = least_of(ran)
     rate = sizes.pairs / seconds if seconds else None
     work = f"build {sizes.pairs:,} pairs of {sizes.items:,} items"
     note = "" if seconds else reason_of(ran)
@@ -227,7 +227,7 @@ def pairs(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
 
 def limit_of(part: str, work: str, ran: Sequence[Ran], products: float) -> Figure:
     """What the products alone would take; `products` in GFLOP."""
-    limit = seconds_of(ran, "limit")
+    limit = greatest_of(ran, "limit")
     return Figure(
         part, work, LIMIT, products / limit if limit else None, limit, "GFLOP/s", note="" if limit else reason_of(ran)
     )
@@ -245,7 +245,7 @@ def of_products(
     note: str = "",
 ) -> Figure:
     """A contender whose rate is that of its matrix products, in GFLOP."""
-    seconds = seconds_of(ran)
+    seconds = least_of(ran)
     return Figure(
         part,
         work,

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,8 @@ def sentence_transformers(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
         )
 
     mine(pairs.select(range(min(64, len(pairs)))))
-    started = time.perf_counter()
-    mined = mine(pairs)
-    return {"seconds": time.perf_counter() - started, "found": len(mined)}
+    seconds, mined = best_of(lambda: mine(pairs), repeats=task["repeats"])
+    return {"seconds": seconds, "found": len(mined)}
 
 
 def torchmetrics(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
@@ -149,9 +149,8 @@ def torchmetrics(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
 
     measure(range(block))
     n = min(task["limited"], len(queries))
-    started = time.perf_counter()
-    values = measure(range(n))
-    return {"seconds": time.perf_counter() - started, "n": n, **values}
+    seconds, values = best_of(lambda: measure(range(n)), repeats=task["repeats"])
+    return {"seconds": seconds, "n": n, **values}
 
 
 def open_metric_learning(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
@@ -185,10 +184,18 @@ def open_metric_learning(folder: Path, task: dict[str, Any]) -> dict[str, Any]:
         return calc_retrieval_metrics_rr(found, cmc_top_k=k, precision_top_k=(), map_top_k=k, verbose=False)
 
     measure(16)
-    started = time.perf_counter()
-    values = measure(len(queries))
-    seconds = time.perf_counter() - started
+    seconds, values = best_of(lambda: measure(len(queries)), repeats=task["repeats"])
     return {"seconds": seconds, "n": len(queries), "hit_rate": float(values["cmc"][task["k"]])}
+
+
+def best_of(work: Callable[[], Any], *, repeats: int) -> tuple[float, Any]:
+    """The least seconds of some calls, and what the last one gave."""
+    times, found = [], None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        found = work()
+        times.append(time.perf_counter() - started)
+    return min(times), found
 
 
 TASKS = {

@@ -13,7 +13,17 @@ import pytest
 
 from benchmarks import __main__ as driver
 from benchmarks import contenders, figures, peer_parts, peers, scale, sizing
-from benchmarks.contenders import Contender, Peers, Ran, in_turns, last_line, peak_of, seconds_of
+from benchmarks.contenders import (
+    Contender,
+    Peers,
+    Ran,
+    greatest_of,
+    in_turns,
+    last_line,
+    least_of,
+    peak_of,
+    seconds_of,
+)
 from benchmarks.figures import LIMIT, OURS, Figure, cells, exponent, keep, load, markdown, missed, terminal, verdict
 from benchmarks.peer_chart import draw_peers
 from lib.base.params import load_params
@@ -97,7 +107,7 @@ def test_without_an_environment_every_peer_is_missing_and_ours_is_not_asked(tmp_
     ran = in_turns({"p": Contender("clip_retrieval", {}, "clip-retrieval")}, none, rounds=3)["p"]
     assert [one.answer for one in ran] == [None], "who failed is not asked again"
     assert "make peers" in ran[0].reason
-    assert seconds_of(ran) is None and peak_of(ran) is None
+    assert seconds_of(ran) is None and least_of(ran) is None and peak_of(ran) is None
     assert none.name("clip-retrieval") == "clip-retrieval"
 
 
@@ -127,6 +137,7 @@ def test_rounds_go_forth_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = in_turns({name: Contender(name, {}) for name in "abc"}, Peers(Path("none"), threads=1), rounds=3)
     assert "".join(asked) == "abccbaabc"
     assert seconds_of(ran["a"]) == 6.0  # the median of 1, 6, 7
+    assert least_of(ran["a"]) == 1.0 and greatest_of(ran["a"], "seconds") == 7.0
     assert peak_of(ran["a"]) == 7
 
 
