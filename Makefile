@@ -69,7 +69,7 @@ format: setup-dev
 	ruff format lib stages tests benchmarks
 	ruff check --fix lib stages tests benchmarks
 
-# the machine's limits, this project beside its peers, training, evaluation, index: 16 minutes on two cores
+# the machine's limits, this project beside its peers, training, evaluation, index
 bench: setup-dev run peers
 	python -m benchmarks --write
 	python -m benchmarks.sizing --write

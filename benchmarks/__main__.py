@@ -1,4 +1,4 @@
-"""The benchmarks that fit into fifteen minutes, in one table: `python -m benchmarks [--quick] [--write]`.
+"""The benchmarks of everyday work, in one table: `python -m benchmarks [--quick] [--write]`.
 
 Runs the parts one after the other, each as its own command, prints one table of what this project, the machine's
 limit and the peers did, and says which targets were missed. `--quick`: small sizes, three minutes, nothing written;

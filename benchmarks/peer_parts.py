@@ -64,15 +64,16 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
     clip = peers.name("clip-retrieval")
     plain = f"open_clip {version('open_clip_torch')} + DataLoader"
     half = sizes.images // 2
+    before, after = f"{LIMIT}, before", f"{LIMIT}, after"
     contenders = {
-        f"{LIMIT}, before": Contender("raw", {**task, "first": 0, "last": half}),
+        before: Contender("raw", {**task, "first": 0, "last": half}),
         OURS: Contender("embed", task),
         plain: Contender("loop", task),
         clip: Contender("clip_retrieval", task, "clip-retrieval"),
-        f"{LIMIT}, after": Contender("raw", {**task, "first": half, "last": sizes.images}),
+        after: Contender("raw", {**task, "first": half, "last": sizes.images}),
     }
     ran = in_turns(contenders, peers, rounds=1)
-    limits = [ran.pop(name) for name in list(ran) if name.startswith(LIMIT)]
+    limits = [ran.pop(before), ran.pop(after)]
     limit = _sum_of(limits, "seconds")
     notes = {LIMIT: "the same forward passes, inputs ready", OURS: "from parquet, with decoding, cache and files"}
     for name in (plain, clip):

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from benchmarks import __main__ as driver
-from benchmarks import contenders, figures, peer_parts, peers, scale, sizing
+from benchmarks import contenders, figures, own_programs, peer_parts, peers, scale, sizing
 from benchmarks.contenders import (
     Contender,
     Peers,
@@ -139,6 +140,52 @@ def test_rounds_go_forth_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seconds_of(ran["a"]) == 6.0  # the median of 1, 6, 7
     assert least_of(ran["a"]) == 1.0 and greatest_of(ran["a"], "seconds") == 7.0
     assert peak_of(ran["a"]) == 7
+
+
+def test_the_limit_of_embedding_is_both_of_its_halves_and_fails_with_either(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+    broken: set[int] = set()
+
+    def run(self: Peers, contender: Contender) -> Ran:
+        if contender.program != "raw":
+            return Ran({"seconds": 40.0, "more": 4.0}, peak=1)
+        first, last = contender.task["first"], contender.task["last"]
+        asked.append((contender.program, first, last))
+        if first in broken:
+            return Ran(None, reason="no memory")
+        return Ran({"seconds": 10.0 if first == 0 else 20.0, "images": 8.0 if first == 0 else 18.0}, peak=1)
+
+    monkeypatch.setattr(contenders.Peers, "run", run)
+
+    def measured() -> dict[tuple[str, str], Figure]:
+        none = Peers(Path("none"), threads=1)
+        found = peer_parts.embedding(peers.QUICK, none, tmp_path, backbone=tmp_path, checkpoint=tmp_path)
+        return {(one.work, one.who): one for one in found}
+
+    whole, more = "embed 128 images, ViT-B/32", "embed 64 images more"
+    found = measured()
+    assert asked == [("raw", 0, 64), ("raw", 64, 128)], "every image once"
+    assert found[whole, LIMIT].seconds == 30.0
+    assert found[more, LIMIT].seconds == 13.0  # 64 of 128 images, without the caption
+    assert found[whole, OURS].seconds == 40.0 and found[more, OURS].seconds == 4.0
+    for half in (0, 64):
+        broken.clear()
+        broken.add(half)
+        found = measured()
+        assert found[whole, LIMIT].seconds is None and found[whole, LIMIT].note == "no memory"
+        assert found[more, LIMIT].seconds is None and found[whole, OURS].seconds == 40.0
+
+
+def test_the_best_repetition_counts_for_the_work_as_for_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, clock = iter([100.0, 300.0, 200.0, 50.0]), iter([0.0, 3.0, 10.0, 11.0, 20.0, 25.0])
+    monkeypatch.setattr(own_programs, "sgemm_gflops", lambda **options: next(rates))
+    monkeypatch.setattr(own_programs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert own_programs.beside_limit(lambda: None, repeats=3) == {"seconds": 1.0, "limit": 300.0}
+    rounds = [Ran({"seconds": 4.0, "limit": 100.0}), Ran({"seconds": 2.0, "limit": 200.0})]
+    assert peer_parts.limit_of("mining", "x", rounds, 400.0).seconds == 2.0
+    assert peer_parts.of_products("mining", "x", OURS, rounds, 400.0).rate == 200.0
 
 
 def test_no_batch_of_the_embedding_is_padded_and_train_is_not_empty() -> None:
