@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from workspace import Workspace
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as lib/__init__.py, before torch is loaded
-LONGEST = ("pipeline", "faults", "remotes")
+LONGEST = ("pipeline", "browser", "faults", "remotes")
+"""Folders whose tests one process runs, in this order. `browser` comes second: the other process has something to do
+while the first one makes what `reproduced` gives to both."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -26,20 +31,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, or one process would end with it alone."""
-    items.sort(key=lambda item: _scope(item.nodeid) not in LONGEST)
+    order = {scope: place for place, scope in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(_scope(item.nodeid), len(order)))
 
 
 def _scope(nodeid: str) -> str:
     """Tests that one process runs: those of a folder that share a dear fixture, else those of a file."""
     file = nodeid.split("::")[0]
     folder = file.split("/")[1]
-    return folder if folder in (*LONGEST, "browser") else file
+    return folder if folder in LONGEST else file
 
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The tiny sample pipeline, run once from nothing and committed; who changes something restores it."""
-    workspace = Workspace(tmp_path_factory.mktemp("sample"))
+    """The tiny sample pipeline, run once from nothing and committed; who changes something restores it.
+
+    Each process of `make test` has a copy of its own; the first that asks makes it, the other waits.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _reproduced(tmp_path_factory.mktemp("sample"))
+    shared = tmp_path_factory.getbasetemp().parent / "reproduced"  # above the folders of the processes
+    stages = shared.with_suffix(".json")
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stages.is_file():
+            shared.mkdir()  # fails where making it failed before: nobody goes on with a half of it
+            stages.write_text(json.dumps(_reproduced(shared).first_run), encoding="utf-8")
+    workspace = Workspace.in_folder(shared).copied(tmp_path_factory.mktemp("sample") / "workspace")
+    workspace.first_run = json.loads(stages.read_text(encoding="utf-8"))
+    return workspace
+
+
+def _reproduced(folder: Path) -> Workspace:
+    workspace = Workspace(folder)
     workspace.first_run = workspace.repro()
     workspace.commit("results")
     return workspace

@@ -62,6 +62,13 @@ class Workspace:
         self.change_params(TINY)
         self.commit("tiny settings")
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> Workspace:
+        """What is there already: nothing is copied or run."""
+        other = cls.__new__(cls)
+        other.folder, other.first_run = folder, []
+        return other
+
     def copied(self, folder: Path) -> Workspace:
         """The same files, history and DVC cache in another folder, which must not be there yet."""
         other = copy.copy(self)

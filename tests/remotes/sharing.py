@@ -55,9 +55,7 @@ def git(folder: Path, *words: str) -> str:
 def cloned(workspace: Workspace, folder: Path) -> Workspace:
     """What a colleague has after `git clone`."""
     git(folder.parent, "clone", "-q", str(workspace.folder), str(folder))
-    other = object.__new__(Workspace)
-    other.folder, other.first_run = folder, []
-    return other
+    return Workspace.in_folder(folder)
 
 
 def check_complete(mine: Workspace, theirs: Workspace) -> None:
