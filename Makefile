@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 
-.PHONY: run setup setup-dev test test-slow test-ray lint format bench bench-quick bench-long peers seeds ablation cache-stats browser clean pin download serve
+.PHONY: run setup setup-dev test test-tools test-slow test-ray lint format bench bench-quick bench-long peers seeds ablation cache-stats browser clean pin download serve
 
 run: setup
 	python -m lib.base.params params.yaml
@@ -56,8 +56,12 @@ browser:
 		&& { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }; } \
 		|| echo "no chromium here: browser tests will be skipped"
 
+# installed side by side: the one waits for the network while the other unpacks
+test-tools:
+	@$(MAKE) --no-print-directory -j 2 setup-dev browser
+
 # two processes: most tests wait for commands that use one core
-test: setup-dev browser lint
+test: test-tools lint
 	python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: setup-dev browser
