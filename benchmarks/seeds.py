@@ -99,7 +99,8 @@ def experiments(
         for name, changed in overrides.items():
             key = f"{recipe_key} {json.dumps(changed, sort_keys=True)}"
             note = kept[name] / "key.json"
-            if not note.is_file() or read_json(note)["key"] != key:
+            there = note.is_file() and all((kept[name] / model).is_dir() for model in models)
+            if not there or read_json(note)["key"] != key:
                 print(f"{file.stem}: {name} …", file=sys.stderr, flush=True)
                 options = [word for dotted, value in changed.items() for word in ("-S", f"{dotted}={value}")]
                 target = SCOREBOARD if set(models) == set(MODELS) else f"evaluate@{models[0]}"

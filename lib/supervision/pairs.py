@@ -1,7 +1,7 @@
 """Training pairs of five kinds under the graphic policy; quotas that data cannot fill are reported, not shifted.
 
-A pair has the strongest kind it qualifies for, so kinds never share a pair, and no pair is both a positive
-and a negative.
+Kinds are drawn one after the other, strongest first, and never share a pair: a pair that was not drawn as what it
+could be may still be drawn as a weaker kind. No pair is both a positive and a negative.
 """
 
 from __future__ import annotations

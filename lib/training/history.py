@@ -60,7 +60,8 @@ def best_mixture(
         rule: a row that falls by more than `max_fall` points costs the excess in full.
 
     Returns:
-        The mixture with the highest selection score less these costs; of equals the one nearest to the baseline.
+        The mixture with the highest selection score less these costs; of equals the one nearest to the baseline,
+        which is itself `Mixture(0, 0)` with the rows `start`.
     """
 
     def score(rows: Mapping[str, float]) -> float:

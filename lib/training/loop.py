@@ -146,10 +146,14 @@ def train(
             validation, averaged = of_mean, last
         else:
             model.load_state_dict(content["model"])
-    tried = {Mixture(0.0, 1.0): validation}
+    tried, start = {Mixture(0.0, 1.0): validation}, history[0]["validation"]
     if best:
         tried |= try_mixtures(model, params, validate=validate)
-    chosen = best_mixture(tried, history[0]["validation"], params.validation)
+        # the baseline is a choice too; of the same rule, so that a head whose every share costs more is not used
+        untouched = Mixture(0.0, 0.0)
+        if best_mixture({**tried, untouched: start}, start, params.validation) == untouched:
+            tried[untouched] = start
+    chosen = best_mixture(tried, start, params.validation)
     model.mix(*chosen)
     save_checkpoint(out / "checkpoints" / "best.pt", {**content, "model": dict(model.state_dict())})
     _finish(

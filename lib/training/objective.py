@@ -45,6 +45,7 @@ class TrainingData:
         codes: name -> (n,) int64 value code, -1 unknown; the category of a pattern-only item is unknown.
         absent: name -> (n,) bool; the item is of a category that does not have this attribute.
         vocabularies: name -> values in the order of the codes.
+        categories: (n,) int64, -1 unknown; all 0 where nobody has one: a catalogue of a single category.
         products: (n,) int64.
         captions: (n,) int64, equal for equal captions, -1 for an empty one.
         item_ids: n ids.
@@ -55,6 +56,7 @@ class TrainingData:
     codes: dict[str, Tensor]
     absent: dict[str, Tensor]
     vocabularies: dict[str, tuple[str, ...]]
+    categories: Tensor
     products: Tensor
     captions: Tensor
     item_ids: list[str]
@@ -81,6 +83,7 @@ class TrainingData:
             codes,
             absent,
             vocabularies,
+            torch.zeros_like(categories) if kinds.isna().all() else categories,
             products,
             captions,
             catalog.meta["item_id"].tolist(),
@@ -130,7 +133,7 @@ class BatchLoss:
             dim=1,
         )
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
-        self.category = names.index("category2") if "category2" in names else None
+        self.categories = data.categories.int()
         designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
         # one-hot, the designs in front, so that they are a slice
         order = [*designs, *(column for column in range(len(names)) if column not in designs)]
@@ -233,8 +236,8 @@ class BatchLoss:
             size: number of rows; the other items are the columns.
 
         Returns:
-            Two arrays (size, n_items - size) bool. A strong pair is of one category, if the catalogue has categories,
-            equal in at least `STRONG_EQUAL` designs and not known to differ in anything.
+            Two arrays (size, n_items - size) bool. A strong pair is of one category, whether or not categories are
+            learnt, equal in at least `STRONG_EQUAL` designs and not known to differ in anything.
         """
         # counted by matrix products: a few calls, however many attributes there are
         hot, known = self.hot.index_select(0, items), self.known.index_select(0, items)
@@ -242,7 +245,6 @@ class BatchLoss:
         different = known[:size] @ known[size:].T > equal
         designs = hot[:, : self.n_design_values]
         strong = (designs[:size] @ designs[size:].T >= STRONG_EQUAL).logical_and_(~different)
-        if self.category is not None:
-            category = self.codes[items, self.category].int()
-            strong &= category[:size, None] == category[size:].masked_fill(category[size:] < 0, -2)[None, :]
+        category = self.categories[items]
+        strong &= category[:size, None] == category[size:].masked_fill(category[size:] < 0, -2)[None, :]
         return strong, different

@@ -52,8 +52,9 @@ def build_examples(pairs: pd.DataFrame, item_ids: Sequence[str]) -> Examples:
 
     A positive pair belongs to its `a_id`. A negative pair belongs to its `a_id`, or to its `b_id` if only that
     one has positives. An anchor with p positives and q negatives makes max(p, q) examples, example t with
-    positive t mod p and negative t mod q. Where p is 0 the anchor is its own positive, two dropout masks
-    being the difference (SimCSE, Gao et al. 2021), so that its negatives still reach the loss.
+    positive t mod p and negative t mod q. Where p is 0 the anchor is its own positive (SimCSE, Gao et al. 2021),
+    so that its negatives still reach the loss; two dropout masks are the difference, where the two stand in
+    different groups of `lib.training.heads.GROUP_ROWS`, else there is none.
 
     Args:
         pairs: columns a_id, b_id, kind, label.

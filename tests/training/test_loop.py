@@ -159,6 +159,25 @@ def test_an_untrained_model_stays_the_baseline(tmp_path: Path) -> None:
     assert (config["best_epoch"], config["whitened"], len(config["tried"])) == (0, 0.0, 1)
 
 
+def test_a_head_that_costs_more_than_it_gains_is_not_used(tmp_path: Path) -> None:
+    """Every share of it makes another row fall: the baseline is kept, and `best.pt` gives its rows."""
+
+    def validate(model: ProtocolModel) -> dict[str, float]:
+        share = float(model.interpolation) if float(model.image_head.last.weight.detach().abs().sum()) > 0 else 0.0
+        return {"neckline@10": round(0.2 + 0.1 * share, 6), "color@10": round(0.6 - 0.3 * share, 6)}
+
+    params = tiny_params(
+        interpolation=[0.5], whitening=[1.0], head__kind="mlp", validation__select_by=["neckline@10"]
+    )
+    history = run(tmp_path, params, validate=validate)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["best_epoch"] > 0 and (config["whitened"], config["interpolation"]) == (0.0, 0.0)
+    assert "kept: 0 of the head" in summary(history, params.validation, config)
+    best = load_model(tmp_path / "checkpoints/best.pt", dim=16, backbone=BACKBONE)
+    images = np.array(tiny_catalog().images)
+    np.testing.assert_allclose(best.encode_image_numpy(images), images, atol=1e-6)
+
+
 def test_no_gain_is_bought_with_another_rows_fall() -> None:
     rule = tiny_params(validation__select_by=["neckline@10"], validation__max_fall=1.0).validation
     start = {"neckline@10": 0.2, "color@10": 0.6, "product_hit_rate@1": 0.5}
@@ -233,7 +252,8 @@ def test_where_nothing_is_known_an_anchor_has_its_own_positive_and_negative() ->
     assert torch.equal(roles.bias > -torch.inf, own)
 
 
-def test_what_a_candidate_is_to_an_anchor_follows_from_what_is_known_of_both() -> None:
+@pytest.mark.parametrize("categories", ["learnt", "not learnt", "nobody has one"])
+def test_what_a_candidate_is_to_an_anchor_follows_from_what_is_known_of_both(categories: str) -> None:
     """The definition in `BatchLoss._roles`, cell by cell; colour and category are no designs."""
     catalog = tiny_catalog()
     rng = np.random.default_rng(3)
@@ -243,9 +263,17 @@ def test_what_a_candidate_is_to_an_anchor_follows_from_what_is_known_of_both() -
         name: pd.Series([None if code < 0 else f"{name} {code}" for code in column], dtype=object)
         for name, column in codes.items()
     }
+    kinds = codes["category2"]
+    if categories != "learnt":
+        del codes["category2"]
+    if categories == "nobody has one":  # a catalogue of a single category
+        drawn["category2"] = pd.Series([None] * len(catalog), dtype=object)
+        kinds = np.zeros(len(catalog), dtype=int)
     catalog = replace(catalog, meta=catalog.meta.assign(**drawn))
     params = tiny_params().loss
-    data = TrainingData.of(catalog, attributes=names, pattern_only=())
+    learnt = names if categories == "nobody has one" else sorted(codes)
+    params = params.model_copy(update={"attribute_weights": dict.fromkeys(learnt, 1.0)})
+    data = TrainingData.of(catalog, attributes=learnt, pattern_only=())
     loss, batch = BatchLoss(data, build_examples(tiny_pairs(catalog), data.item_ids), params), torch.arange(24)
     anchors, positives, negatives = loss.rows[batch].unbind(dim=1)
     has_negative = negatives >= 0
@@ -258,7 +286,8 @@ def test_what_a_candidate_is_to_an_anchor_follows_from_what_is_known_of_both() -
             both = {name: (column_[anchor], column_[candidate]) for name, column_ in codes.items()}
             equal = {name for name, (one, other) in both.items() if one == other >= 0}
             differ = any(one != other and min(one, other) >= 0 for one, other in both.values())
-            strong = len(equal - {"category2", "color"}) >= 2 and "category2" in equal and not differ
+            same_kind = kinds[anchor] == kinds[candidate] >= 0
+            strong = len(equal - {"category2", "color"}) >= 2 and same_kind and not differ
             other_product = anchor // 2 != candidate // 2
             if owners[column] == row:
                 expected = "positive" if column < 24 else "negative"
