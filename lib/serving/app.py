@@ -16,10 +16,11 @@ from fastapi import FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from lib.base.errors import BusyError, ConfigError, PipelineError
 from lib.catalog.images import ImageError
-from lib.serving.catalogue import UnknownQuery
+from lib.serving.catalogue import UnknownItem, UnknownQuery
 from lib.serving.guards import Guard, Limits
 from lib.serving.measures import Measures
 from lib.serving.messages import AnswerBody, ErrorBody, ItemId, SearchBody, as_query
@@ -39,8 +40,9 @@ _PROBLEMS: dict[int | str, dict[str, object]] = {
 class Loading:
     """The searcher, or why there is none yet."""
 
-    def __init__(self, opener: Callable[[], Searcher]) -> None:
+    def __init__(self, opener: Callable[[], Searcher], measures: Measures) -> None:
         self._opener = opener
+        self._measures = measures
         self.searcher: Searcher | None = None
         self.reason = "the catalogue is being loaded"
 
@@ -52,9 +54,12 @@ class Loading:
 
     def _load(self) -> None:
         try:
-            self.searcher = self._opener()
-        except (PipelineError, OSError, RuntimeError, ValueError, KeyError) as error:
-            self.reason = f"the catalogue could not be loaded: {error}"
+            searcher = self._opener()
+        except Exception as error:  # whatever it is: `/readyz` says so, and the process lives
+            self.reason = f"the catalogue could not be loaded: {error or type(error).__name__}"
+            return
+        searcher.encoder.observe = self._measures.batches.observe
+        self.searcher = searcher
 
 
 class NotReady(BusyError):
@@ -69,7 +74,8 @@ def create_app(opener: Callable[[], Searcher], *, limits: Limits | None = None, 
         limits: bounds of requests.
         api_key: asked of every request but the health checks; None asks for nothing.
     """
-    loading, measures = Loading(opener), Measures()
+    measures = Measures()
+    loading = Loading(opener, measures)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,7 +120,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UnknownQuery)
     async def unknown(request: Request, error: UnknownQuery) -> JSONResponse:
-        return answer(404 if "no item" in str(error) else 422, str(error))
+        return answer(404 if isinstance(error, UnknownItem) else 422, str(error))
 
     @app.exception_handler(ImageError)
     async def no_image(request: Request, error: ImageError) -> JSONResponse:
@@ -127,6 +133,16 @@ def _explain_errors(app: FastAPI) -> None:
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> JSONResponse:
         return answer(503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(PipelineError)
+    async def damaged(request: Request, error: PipelineError) -> JSONResponse:
+        return answer(503, str(error))  # what the pipeline wrote is gone or damaged: the message has the remedy
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        # 400: a body that cannot be parsed, however deep or long its numbers
+        status = 422 if error.status_code == 400 else error.status_code
+        return answer(status, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(TimeoutError)
     async def slow(request: Request, error: TimeoutError) -> JSONResponse:

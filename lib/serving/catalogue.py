@@ -43,6 +43,10 @@ class UnknownQuery(PipelineError):
     exit_code = 2
 
 
+class UnknownItem(UnknownQuery):
+    """A query names an item that the catalogue does not have."""
+
+
 @dataclass(frozen=True)
 class FacetValue:
     """A value that items can be filtered by, and how many items the other filters leave of it."""
@@ -124,13 +128,13 @@ class ServedCatalogue:
         """`catalog` or `queries`, and the row there.
 
         Raises:
-            UnknownQuery: no such item.
+            UnknownItem: no such item.
         """
         if item_id in self._rows:
             return "catalog", self._rows[item_id]
         if item_id in self._other_rows:
             return "queries", self._other_rows[item_id]
-        raise UnknownQuery(f"no item '{item_id[:100]}' in this catalogue")
+        raise UnknownItem(f"no item '{item_id[:100]}' in this catalogue")
 
     def describe(self, item_id: str) -> dict[str, str | None]:
         """What is known of an item, facets by name."""
@@ -161,17 +165,26 @@ class ServedCatalogue:
             mask &= self._bearing(name, values)
         return mask
 
-    def facets(self, filters: Mapping[str, Sequence[str]]) -> dict[str, list[FacetValue]]:
-        """Values of every facet with their number of items under the other facets' filters, most frequent first."""
-        if not filters and self._all_facets:
+    def facets(
+        self, filters: Mapping[str, Sequence[str]], *, within: BoolArray | None = None
+    ) -> dict[str, list[FacetValue]]:
+        """Values of every facet with their number of items under the other facets' filters, most frequent first.
+
+        Args:
+            filters: facet -> values, any of which will do.
+            within: (n_items,) True for the items that are counted at all; None: all.
+        """
+        plain = not filters and within is None
+        if plain and self._all_facets:
             return self._all_facets
         counted = {}
         for name, codes in self._codes.items():
             others = self.allowed({other: values for other, values in filters.items() if other != name})
+            others = others if within is None else others & within
             counts = np.bincount(codes[others & (codes >= 0)], minlength=len(self._values[name]))
             found = [FacetValue(value, int(n)) for value, n in zip(self._values[name], counts, strict=True)]
             counted[name] = sorted(found, key=lambda facet: (-facet.count, facet.value))
-        if not filters:
+        if plain:
             self._all_facets = counted
         return counted
 

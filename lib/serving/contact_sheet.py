@@ -7,9 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lib.catalog.images import normalise_image
 from lib.report.page import render, shorten, thumbnails
 from lib.serving.catalogue import FACETS, ServedCatalogue
 from lib.serving.query import Answer, Query
+from lib.serving.query_encoder import MAX_PIXELS, MAX_SIDE
 
 SIDE = 240
 _GIVEN = "query"
@@ -22,7 +24,10 @@ def contact_sheet(query: Query, answer: Answer, catalogue: ServedCatalogue) -> s
     if query.item is not None:
         pictures[query.item] = catalogue.picture(query.item)
     shown = thumbnails(pictures, side=SIDE)
-    given = thumbnails({_GIVEN: query.image}, side=SIDE)[_GIVEN] if query.image is not None else None
+    given = None
+    if query.image is not None:
+        upright = normalise_image(query.image, max_side=MAX_SIDE, max_pixels=MAX_PIXELS).data
+        given = thumbnails({_GIVEN: upright}, side=SIDE)[_GIVEN]
     results = [
         {
             "rank": result.rank,

@@ -29,6 +29,8 @@ HEADERS = {
 }
 OPEN_PATHS = ("/livez", "/readyz")
 """Answered without a key, so that an orchestrator can ask."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Counted by name. Whoever asks may make up others, and each would be kept for good."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -95,7 +97,8 @@ class Guard:
             self._in_flight -= 1
             self._measures.in_flight.set(self._in_flight)
             route = getattr(scope.get("route"), "path", "other")
-            self._measures.request(route, scope["method"], status, time.perf_counter() - started)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._measures.request(route, method, status, time.perf_counter() - started)
 
     async def _pass(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.base.artifacts import FloatArray, file_sha256, sequence_sha256
 from lib.base.errors import IntegrityError
+from lib.base.params import load_params
 from lib.catalog.attributes import load_attribute_schema
 from lib.catalog.partner_kinds import PARTNERS, load_partner_kinds
+from lib.catalog.processed import read_rows
 from lib.embeddings import EmbeddingSet, load_embedding_set
 from lib.encoding.backbone import load_backbone
 from lib.retrieval.index import load_indexes
@@ -36,8 +38,16 @@ class Places:
 
     @classmethod
     def under(cls, root: Path) -> Places:
-        """The same places under another repository."""
-        return cls(**{name: root / path for name, path in vars(cls()).items()})
+        """The same places under another repository; the schema is the one that its parameters name.
+
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        places = cls(**{name: root / path for name, path in vars(cls()).items()})
+        params = root / "params.yaml"
+        if not params.is_file():
+            return places
+        return replace(places, schema=root / load_params(params).data.attribute_schema)
 
 
 def open_searcher(places: Places) -> Searcher:
@@ -65,6 +75,7 @@ def open_searcher(places: Places) -> Searcher:
     heads = load_model(places.checkpoint, dim=baseline.catalog.images.shape[1], backbone=baseline.fingerprint)
     indexes = load_indexes(places.index, protocol)
     embedded: dict[Model, EmbeddingSet] = {"baseline": baseline, "protocol": protocol}
+    _check_pictures(places, baseline)
     catalogue = ServedCatalogue(baseline, places.processed, load_attribute_schema(places.schema))
     return Searcher(
         catalogue,
@@ -76,6 +87,18 @@ def open_searcher(places: Places) -> Searcher:
         compatibility=_open_compatibility(places, baseline),
         partners=load_partner_kinds(places.compatibility / PARTNERS),
     )
+
+
+def _check_pictures(places: Places, baseline: EmbeddingSet) -> None:
+    """Refuse a processed catalogue without the items: results would be shown without their pictures."""
+    there = set(read_rows(places.processed, columns=["item_id"])["item_id"])
+    for meta in (baseline.catalog.meta, baseline.queries.meta):
+        missing = [item_id for item_id in meta["item_id"] if item_id not in there]
+        if missing:
+            raise IntegrityError(
+                f"{places.processed}: item '{missing[0]}' ({len(missing)} in all) of {places.baseline} is not there; "
+                "run `dvc repro`"
+            )
 
 
 def _open_compatibility(

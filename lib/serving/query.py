@@ -61,7 +61,7 @@ class Answer:
 
     Attributes:
         results: the page asked for.
-        total: items that the filters allow.
+        total: items that the filters allow; of what goes with an item, those of the kinds that do.
         has_more: whether there is another page.
         wanted: what the query names or its item bears, by facet; what `matched` is compared with.
         facets: values with counts, for the filters.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lib.base.artifacts import FloatArray
-from lib.base.errors import BusyError, PipelineError
+from lib.base.errors import BusyError
 from lib.catalog.images import normalise_image
 from lib.encoding.backbone import Backbone
 from lib.encoding.encoder import Encoder
@@ -27,6 +27,8 @@ GATHER_SECONDS = 0.002
 TEXTS_KEPT = 10_000
 MAX_SIDE = 512
 MAX_PIXELS = 50_000_000
+DECODING = 2
+"""Pictures decoded at the same time: one of `MAX_PIXELS` takes up to 600 MB, however few bytes it came in."""
 
 Kind = Literal["text", "image"]
 
@@ -48,16 +50,17 @@ class QueryEncoder:
     Args:
         backbone: in evaluation mode.
         max_waiting: jobs that may wait; one more raises `QueueFull`.
-        observe: told the size of every batch, for measures.
+
+    Attributes:
+        observe: told the size of every batch, for measures; may be set at any time.
     """
 
-    def __init__(
-        self, backbone: Backbone, *, max_waiting: int = 64, observe: Callable[[int], object] = lambda size: None
-    ) -> None:
+    def __init__(self, backbone: Backbone, *, max_waiting: int = 64) -> None:
         self._encoders = {size: Encoder(backbone, batch_size=size) for size in BATCHES}
         self.dim = self._encoders[1].dim
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=max_waiting)
-        self._observe = observe
+        self.observe: Callable[[int], object] = lambda size: None
+        self._decoding = threading.BoundedSemaphore(DECODING)
         self._texts: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
         self.text_hits, self.text_misses = 0, 0
@@ -98,8 +101,15 @@ class QueryEncoder:
             QueueFull: too many wait.
             TimeoutError: not computed in time.
         """
-        upright = normalise_image(data, max_side=MAX_SIDE, max_pixels=MAX_PIXELS)
-        return self._ask("image", self._encoders[1].preprocess(upright.data), timeout)
+        deadline = time.monotonic() + timeout
+        if not self._decoding.acquire(timeout=timeout):
+            raise QueueFull("other pictures are being decoded still; try again in a moment")
+        try:
+            upright = normalise_image(data, max_side=MAX_SIDE, max_pixels=MAX_PIXELS)
+            ready = self._encoders[1].preprocess(upright.data)
+        finally:
+            self._decoding.release()
+        return self._ask("image", ready, max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Finish what waits and end the worker."""
@@ -136,14 +146,14 @@ class QueryEncoder:
     def _compute(self, jobs: Sequence[_Job]) -> None:
         if not jobs:
             return
-        self._observe(len(jobs))
+        self.observe(len(jobs))
         encoder = self._encoders[next(size for size in BATCHES if size >= len(jobs))]
         try:
             if jobs[0].kind == "text":
                 rows = encoder.encode_texts([str(job.ready) for job in jobs])
             else:
                 rows = encoder.encode_images([job.ready for job in jobs if isinstance(job.ready, torch.Tensor)])
-        except (RuntimeError, ValueError, PipelineError) as error:
+        except Exception as error:  # each visitor is told; the worker goes on with the next ones
             for job in jobs:
                 job.result.set_exception(error)
             return

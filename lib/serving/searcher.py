@@ -114,14 +114,16 @@ class Searcher:
         """
         self._check(query)
         allowed = self.catalogue.allowed(query.filters)
-        total = int(allowed.sum())
+        partners: BoolArray | None = None
         wanted = self._wanted(query)
         own = self.catalogue.product_rows(query.item) if query.item is not None else np.zeros(0, dtype=np.int64)
         base = self._base_rows(query, timeout)
         needed = query.offset + query.limit + 1
         if query.rerank == "compatibility":
-            allowed[own] = False
-            ranked, used = self._goes_with(query, base, allowed), EXACT
+            partners = self._goes_with(query, base)
+            partners[own] = False
+            allowed &= partners
+            ranked, used = self._best_partners(base, allowed), EXACT
         else:
             ranked, used = self._similar(query, base, allowed, own, needed)
         rows, scores = ranked
@@ -141,10 +143,10 @@ class Searcher:
         ]
         return Answer(
             results=results,
-            total=total,
+            total=int(allowed.sum()),
             has_more=len(rows) > query.offset + query.limit and query.offset + query.limit < MAX_RESULTS,
             wanted=wanted,
-            facets=self.catalogue.facets(query.filters),
+            facets=self.catalogue.facets(query.filters, within=partners),
             model=query.model,
             rerank=query.rerank,
             index=used,
@@ -159,6 +161,8 @@ class Searcher:
             raise BadQuery(f"no model '{query.model}' is loaded; there are {', '.join(self.models)}")
         if query.rerank not in self.reranks:
             raise BadQuery(f"no re-ranking '{query.rerank}' is loaded; there are {', '.join(self.reranks)}")
+        if query.vector is not None and query.rerank == "protocol" and query.model != "protocol":
+            raise BadQuery(f"a vector of model '{query.model}' cannot be ranked anew by 'protocol'; give a picture")
         if query.rerank == "compatibility" and not {"image", "item"} & set(given):
             raise BadQuery("what goes with something needs a picture or an item, not a text or a vector")
         if query.index is not None and query.index not in self.indexes:
@@ -245,20 +249,22 @@ class Searcher:
         found = exact_top_k(row, gallery, k=k, masks=masks)
         return next(iter(found.values())), EXACT
 
-    def _goes_with(
-        self, query: Query, base: Mapping[str, FloatArray], allowed: BoolArray
-    ) -> tuple[IntArray, FloatArray]:
-        if self._compatibility is None:
-            raise BadQuery("no compatibility head is loaded")
-        gallery, encode = self._compatibility
+    def _goes_with(self, query: Query, base: Mapping[str, FloatArray]) -> BoolArray:
+        """(n_items,) True for the items of the kinds that go with the query's."""
         if query.item is not None:
             kind = self.catalogue.kind(query.item)
         else:
             near = exact_top_k(base["image"], self._embedded["baseline"].catalog.images, k=CATEGORY_VOTES)["all"]
             kind = self.catalogue.kind_of_rows(near.rows[0][near.rows[0] >= 0])
         partners = self._partners.get(kind)
-        mask = allowed & (self.catalogue.of_kinds(partners) if partners else ~self.catalogue.of_category(kind[1]))
+        return self.catalogue.of_kinds(partners) if partners else ~self.catalogue.of_category(kind[1])
+
+    def _best_partners(self, base: Mapping[str, FloatArray], allowed: BoolArray) -> tuple[IntArray, FloatArray]:
+        """Allowed rows with their scores by the compatibility head, best first."""
+        if self._compatibility is None:
+            raise BadQuery("no compatibility head is loaded")
+        gallery, encode = self._compatibility
         k = min(MAX_RESULTS * 4, len(self.catalogue))
-        top = next(iter(exact_top_k(encode(base["image"]), gallery, k=k, masks={"allowed": mask}).values()))
+        top = exact_top_k(encode(base["image"]), gallery, k=k, masks={"allowed": allowed})["allowed"]
         rows = top.rows[0][top.rows[0] >= 0]
         return rows, top.scores[0][: len(rows)]

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_server as tiny
 
@@ -95,6 +97,18 @@ def damaged_index(places: Places) -> None:
     file.write_bytes(bytes(data))
 
 
+def no_pictures(places: Places) -> None:
+    shutil.rmtree(places.processed)
+
+
+def pictures_of_other_items(places: Places) -> None:
+    for path in places.processed.glob("*.parquet"):
+        table = pq.read_table(path)
+        names = pa.array([f"x{name}" for name in table["item_id"].to_pylist()])
+        pq.write_table(table.set_column(table.schema.get_field_index("item_id"), "item_id", names), path)
+    write_manifest(places.processed, [path.name for path in places.processed.glob("*.parquet")], facts={})
+
+
 def head_of_another_backbone(places: Places) -> None:
     facts = {"backbone": sequence_sha256(["other"])}
     write_manifest(places.compatibility, ["checkpoints/best.pt"], facts=facts)
@@ -110,6 +124,8 @@ def head_of_another_backbone(places: Places) -> None:
         (index_of_other_rows, "ids.json: damaged.*dvc repro"),
         (no_index, "index/manifest.json: missing; run `dvc repro`"),
         (damaged_index, "flat.faiss: damaged.*dvc repro"),
+        (no_pictures, "hf/manifest.json: missing; run `dvc repro`"),
+        (pictures_of_other_items, "hf: item 'P000_A' .* is not there; run `dvc repro`"),
         (head_of_another_backbone, "expected a head for backbone.*train_compatibility"),
     ],
 )
@@ -119,3 +135,10 @@ def test_what_does_not_belong_together_is_refused_with_the_remedy(
     mix(shop)
     with pytest.raises(IntegrityError, match=words):
         reopened(shop)
+
+
+def test_the_schema_is_the_one_that_the_parameters_name(shop: Places) -> None:
+    root = shop.processed.parents[2]
+    params = (tiny.ROOT / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(params.replace("lib/catalog/attributes.yaml", "own.yaml"), encoding="utf-8")
+    assert Places.under(root) == replace(shop, schema=root / "own.yaml")

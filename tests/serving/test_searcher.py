@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_catalogue import DIM, embedded, open_small, picture, turned
 
 from lib.catalog.images import ImageError
 from lib.retrieval.search import exact_top_k
 from lib.retrieval.top_k import TopK
 from lib.serving.catalogue import UnknownQuery
+from lib.serving.contact_sheet import contact_sheet
 from lib.serving.query import Answer, BadQuery, Query, answer_dict
 from lib.serving.searcher import Searcher
 
@@ -172,7 +177,28 @@ def test_filters_hold_among_partner_kinds(tmp_path: Path) -> None:
     query = Query(item="p00_A", rerank="compatibility", filters={"color": ["red"]})
     assert {(r.item["category"], r.item["color"]) for r in searcher.search(query).results} == {("tees", "red")}
     query = Query(item="p00_A", rerank="compatibility", filters={"category": ["cardigans"]})
-    assert searcher.search(query).results == []
+    answer = searcher.search(query)
+    assert answer.results == [] and answer.total == 0
+
+
+@pytest.mark.parametrize("query", [{"item": "p00_A"}, {"image": picture("red")}])
+@pytest.mark.parametrize("filters", [{}, {"color": ["red"]}])
+def test_among_partner_kinds_counts_are_of_what_is_found(
+    tmp_path: Path, query: dict[str, object], filters: dict[str, list[str]]
+) -> None:
+    """The item's own product is not among them, and what a value counts is what its filter then finds."""
+    kinds = {("women", category): {("women", "tees")} for category in ("tees", "cardigans")}
+    searcher = open_small(tmp_path, partners=kinds)
+
+    def ask(filters: dict[str, list[str]]) -> Answer:
+        found = Query(**query, rerank="compatibility", filters=filters, one_per_product=False, limit=100)  # type: ignore[arg-type]
+        return searcher.search(found)
+
+    answer = ask(filters)
+    assert answer.total == len(answer.results) > 0
+    for name in ("category", "color"):
+        for facet in answer.facets[name]:
+            assert facet.count == len(ask(filters | {name: [facet.value]}).results), (name, facet)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +208,10 @@ def test_filters_hold_among_partner_kinds(tmp_path: Path) -> None:
         ({"item": "p00_A", "image": b"x"}, "got image and item"),
         ({"text": "x", "vector": np.ones(DIM, dtype=np.float32)}, "got text and vector"),
         ({"text": "x", "rerank": "compatibility"}, "needs a picture or an item"),
+        (
+            {"vector": np.ones(DIM, dtype=np.float32), "model": "baseline", "rerank": "protocol"},
+            "vector of model 'baseline' cannot be ranked anew",
+        ),
         ({"text": "x", "index": "hnsw"}, "no index 'hnsw' is loaded; there are exact"),
     ],
 )
@@ -236,3 +266,17 @@ def test_an_answer_is_plain_values(searcher: Searcher) -> None:
     found = answer_dict(searcher.search(Query(item="p03_A")))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {"rank", "score", "item_id", "matched", "color"} <= set(found["results"][0])
+
+
+def test_a_contact_sheet_shows_the_visitors_picture_upright(searcher: Searcher) -> None:
+    """A photo that lies on its side, as phones store them: the sheet shows it as the search saw it."""
+    lying = Image.new("RGB", (80, 40), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    lying.save(buffer, "JPEG", exif=exif)
+    query = Query(image=buffer.getvalue(), limit=1)
+    page = contact_sheet(query, searcher.search(query), searcher.catalogue)
+    first = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)[0]
+    with Image.open(io.BytesIO(base64.b64decode(first))) as shown:
+        assert shown.height == 2 * shown.width

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,9 @@ import pytest
 from small_catalogue import ROOT, picture
 
 from lib.serving.__main__ import KEY_VARIABLE
+from lib.serving.app import Loading
+from lib.serving.measures import Measures
+from lib.serving.searcher import Searcher
 
 HERE = Path(__file__).parent
 
@@ -157,12 +161,14 @@ def test_every_answer_bears_the_headers(server: Server) -> None:
         (b"\xff\xfe", ""),
         (b'{"text": "' + b"a" * 1001 + b'"}', "1000 characters"),
         (b"[" * 100_000, ""),
+        (b'{"text": "x", "k": ' + b"9" * 5000 + b"}", ""),
+        (b'{"text": "x", "filters": {"color": ["no item"]}}', "no color 'no item'"),
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
 )
 def test_malformed_requests_are_told_what_is_wrong(server: Server, body: bytes, words: str) -> None:
     status, said = server.raw(body)
-    assert status in (400, 422) and words in json.loads(said)["detail"], (status, said)
+    assert status == 422 and words in json.loads(said)["detail"], (status, said)
 
 
 def test_uploads_that_are_no_pictures(server: Server) -> None:
@@ -173,7 +179,7 @@ def test_uploads_that_are_no_pictures(server: Server) -> None:
         assert answer.status_code == 422 and words.lower() in answer.text.lower(), answer.text
     assert server.upload(picture("red"), "../../evil.sh").status_code == 200, "a client's file names are ignored"
     assert server.upload(picture("red"), rerank="magic").status_code == 422
-    assert server.raw(b"x", path="/api/search/image", kind="multipart/form-data")[0] in (400, 422)
+    assert server.raw(b"x", path="/api/search/image", kind="multipart/form-data")[0] == 422
 
 
 def test_too_large_bodies_are_refused_and_memory_stays(server: Server) -> None:
@@ -239,7 +245,10 @@ def test_measures_count_requests(server: Server) -> None:
     assert 'search_requests_total{method="POST",route="/api/search",status="200"}' in text
     assert "search_catalogue_items 20.0" in text and "search_request_seconds_bucket" in text
     server.client.get("/made/up/path/1")
-    assert "made" not in server.client.get("/metrics").text, "paths that are no routes do not grow the measures"
+    server.client.request("MADEUP", "/api/search")
+    assert "made" not in server.client.get("/metrics").text.lower(), (
+        "what visitors make up does not grow the measures"
+    )
 
 
 def test_openapi_has_examples_and_needs_nothing_from_elsewhere(server: Server) -> None:
@@ -276,6 +285,23 @@ def test_a_catalogue_that_cannot_be_loaded_leaves_the_process_alive(tmp_path: Pa
         assert ready.status_code == 503 and reason in ready.json()["detail"]
         assert broken.search(text="red").status_code == 503
         assert broken.client.get("/").status_code == 200 and broken.client.get("/metrics").status_code == 200
+
+
+def test_whatever_stops_the_loading_is_said() -> None:
+    def opener() -> Searcher:
+        raise ImportError("libfaiss.so: cannot open shared object file")
+
+    loading = Loading(opener, Measures())
+    loading.start().join(30)
+    assert loading.searcher is None and "libfaiss.so" in loading.reason
+
+
+def test_pictures_that_are_gone_are_said_with_the_remedy(tmp_path: Path) -> None:
+    with running(tmp_path) as one:
+        shutil.rmtree(tmp_path / "hf")
+        answer = one.client.get("/api/picture", params={"id": "p00_A"})
+        assert answer.status_code == 503 and "dvc repro" in answer.json()["detail"], answer.text
+        assert one.search(text="red").status_code == 200
 
 
 def test_sigterm_under_load_finishes_what_is_at_work_and_takes_no_more(tmp_path: Path) -> None:
