@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from lib.base.errors import PipelineError
@@ -22,6 +23,8 @@ from lib.base.errors import PipelineError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Nothing that runs another program (EPS calls Ghostscript) or is no photo."""
 
+_BLOCK_PIXELS = 2**20
+"""Pixels that are widened to 64 bits at a time."""
 MAX_FILE_BYTES = 256 * 2**20
 JPEG_QUALITY = 95
 ORIENTATION_TAG = 0x0112
@@ -253,15 +256,25 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _scaled_to_eight_bit(image: Image.Image) -> Image.Image:
     """One channel of 16 or 32 bits or floats: the full range of the format becomes 0–255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0.0)
-    peak = float(values.max(initial=0.0))
+    values = np.asarray(image)
+    step = max(_BLOCK_PIXELS // max(image.width, 1), 1)
+    parts = [slice(row, row + step) for row in range(0, image.height, step)]
+
+    def clean(part: slice) -> npt.NDArray[np.float64]:
+        found = np.nan_to_num(values[part].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        return found.clip(min=0.0)
+
+    peak = max(float(clean(part).max(initial=0.0)) for part in parts)
     if image.mode == "F":
         full = next((limit for limit in (1.0, 255.0, 65535.0) if peak <= limit), peak)
     elif image.mode == "I":
         full = 65535.0 if peak <= 65535.0 else peak  # 16-bit data that Pillow widened, as a rule
     else:
         full = 65535.0
-    return Image.fromarray((values * (255.0 / full)).round().astype(np.uint8))
+    eight_bit = np.empty(values.shape, dtype=np.uint8)
+    for part in parts:
+        eight_bit[part] = (clean(part) * (255.0 / full)).round()
+    return Image.fromarray(eight_bit)
 
 
 def _first_line(error: BaseException) -> str:

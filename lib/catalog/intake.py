@@ -148,7 +148,10 @@ def _usable(
         return None
     first = firsts.of(row)
     if first[0] != row.row:
-        if first[1] == _padded(row.digest):
+        same_cells = first[1] == _padded(row.digest)
+        if row.image is not None and row.image_name is None:  # no cell says which photo it is
+            same_cells = same_cells and source.same_photo(first[0], row.image)
+        if same_cells:
             reason, detail = "duplicate_row", f"the same as row {first[0]} in every cell that is read"
         elif data.duplicate_ids == "keep_first":
             reason, detail = "duplicate_id", f"row {first[0]} has this id and other contents"

@@ -11,6 +11,7 @@ from lib.base.errors import DataError
 from lib.catalog.images import MAX_FILE_BYTES, ImageError
 
 _ENCRYPTED = 1  # bit of a member's flags
+_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python unpacks the others without any bound
 _NO_PHOTOS = "__MACOSX/"  # what a Mac says of each file, under its name
 
 
@@ -47,8 +48,8 @@ class PhotoArchive:
         """A file's bytes, checked against the archive's own sum; may be called from several threads.
 
         Raises:
-            ImageError: `missing_file`, `zero_bytes`, `file_too_large`, or `unreadable`: encrypted, damaged, or
-                compressed in a way that Python does not know.
+            ImageError: `missing_file`, `zero_bytes`, `file_too_large`, or `unreadable`: encrypted, damaged, longer
+                than it says, or compressed in another way than deflate.
         """
         info = self._members.get(name)
         if info is None:
@@ -59,7 +60,10 @@ class PhotoArchive:
             raise ImageError("file_too_large", f"{info.file_size} bytes, more than {MAX_FILE_BYTES}")
         if info.flag_bits & _ENCRYPTED:
             raise ImageError("unreadable", f"it is encrypted in {self.path.name}")
+        if info.compress_type not in _READ:
+            raise ImageError("unreadable", f"in {self.path.name}: neither stored nor deflated; pack the photos again")
         try:
-            return self._file.read(info)
+            with self._file.open(info) as file:
+                return file.read(info.file_size + 1)  # a length: without one, what a false size hides is unpacked too
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise ImageError("unreadable", f"in {self.path.name}: {error}") from None

@@ -68,12 +68,17 @@ def id_stem(item_id: str) -> str:
 
 
 def url_stem(url: str) -> str | None:
-    """Host and path of an image address without query, file ending and view suffix; None where it has no path."""
-    parts = urlsplit(url.strip()) if "]" not in url and "[" not in url else None
-    if parts is None or not parts.path.strip("/"):
+    """Host and path of an image address without query, file ending and view suffix; None where it has no path.
+
+    >>> url_stem("https://img.shop.example/p/S00412_front.jpg?w=300")
+    'img.shop.example/p/S00412'
+    """
+    try:
+        parts = urlsplit(url.strip())
+        path = PurePosixPath(parts.path)
+        return f"{parts.netloc}{path.with_name(id_stem(path.stem))}" if parts.path.strip("/") else None
+    except ValueError:  # brackets or a wide colon in the host, a path that ends in a dot: no address of a photo
         return None
-    path = PurePosixPath(parts.path)
-    return f"{parts.netloc}{path.with_name(id_stem(path.stem))}"
 
 
 def compile_sku_pattern(pattern: str | None) -> re.Pattern[str] | None:

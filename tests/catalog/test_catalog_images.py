@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.catalog import images
 from lib.catalog.images import ImageError, normalise_image, read_file, read_orientation
 
 # pytest undoes the filter that lib.catalog.images sets for Pillow's warnings
@@ -206,3 +207,13 @@ def test_names_that_must_be_refused(tmp_path):
     assert reason_of(root, "empty.jpg") == "zero_bytes"
     assert reason_of(root, "x" * 300 + ".jpg") == "name_too_long"
     assert reason_of(root, "a\0b.jpg") == "bad_path"
+
+
+@pytest.mark.parametrize("form", ["uint16", "float32", "int32"])
+def test_wide_pixels_are_scaled_block_by_block_as_at_once(form, monkeypatch):
+    values = np.random.default_rng(4).integers(0, 60_000, (50, 30)).astype(form)
+    image = Image.fromarray(values)
+    whole = images._scaled_to_eight_bit(image)
+    monkeypatch.setattr(images, "_BLOCK_PIXELS", 100)
+    assert images._scaled_to_eight_bit(image).tobytes() == whole.tobytes()
+    assert whole.mode == "L" and abs(np.asarray(whole) - values * (255.0 / 65535.0)).max() <= 0.5

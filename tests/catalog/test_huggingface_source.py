@@ -130,6 +130,19 @@ def test_duplicate_rows(shards, tmp_path):
         shards.process(tmp_path / "hf")
 
 
+def test_rows_are_the_same_only_with_the_same_photo(shards, tmp_path):
+    """Photos without file names: no cell tells them apart."""
+    for entry in shards.rows:
+        entry["image"]["path"] = None
+    shards.rows.append(dict(shards.rows[0]))
+    shards.write()
+    assert shards.process(tmp_path / "hf")["quarantined_by_reason"] == {"duplicate_row": 1}
+    shards.rows[-1]["image"] = {"bytes": photo(7777), "path": None}
+    shards.write()
+    with pytest.raises(DataError, match=rf"rows 1 and {len(shards.rows)} have the same id"):
+        shards.process(tmp_path / "hf")
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ FILES = {
     "notes.txt": b"no photo",
     "red/empty.jpg": b"",
 }
+FILES_BESIDE = {"2.jpg": b"two" * 100}
 PHOTOS = ["1.jpg", "red/2.png", "red/empty.jpg", "red/dark/3.JPG"]
 FORMS = ("folder", "archive", "archive with the folder in it", "compressed", "archive inside", "named as a file")
 
@@ -133,6 +135,28 @@ def flagged(path: Path, name: str, *, at: tuple[int, int], value: int) -> None:
             place = data.find(signature, place + 1)
         data[place + offset : place + offset + 2] = value.to_bytes(2, "little")
     path.write_bytes(bytes(data))
+
+
+def test_a_false_size_does_not_unpack_what_it_hides(tmp_path: Path) -> None:
+    """100 MB of zeros in 100 kB that say they are a thousand bytes: refused, and never in memory."""
+    path = pack(tmp_path / "images.zip", {"1.jpg": bytes(100 * 2**20), **FILES_BESIDE}, method=zipfile.ZIP_DEFLATED)
+    flagged(path, "1.jpg", at=(22, 24), value=1000)
+    flagged(path, "1.jpg", at=(24, 26), value=0)
+    photos = PhotoFolder(tmp_path / "images")
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=r"images\.zip"):
+        photos.read("1.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert photos.read("2.jpg") == FILES_BESIDE["2.jpg"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_is_unpacked_without_a_bound_is_refused(tmp_path: Path, method: int) -> None:
+    pack(tmp_path / "images.zip", {"1.jpg": bytes(2**20)}, method=method)
+    with pytest.raises(ImageError, match="neither stored nor deflated") as refused:
+        PhotoFolder(tmp_path / "images").read("1.jpg")
+    assert refused.value.reason == "unreadable"
 
 
 @pytest.mark.parametrize("harm", ["damaged", "encrypted", "unknown method"])

@@ -45,7 +45,8 @@ def test_id_stem(item_id, stem):
 def test_url_stem():
     assert url_stem("https://cdn.shop.com/p/1234_front.jpg?w=200") == url_stem("https://cdn.shop.com/p/1234_2.png")
     assert url_stem("https://cdn.shop.com/") is None
-    assert url_stem("http://[broken") is None
+    for odd in ("http://[broken", "http://img.shop.cn\uff1a8080/p3.jpg", "https://x.y/.", "//"):
+        assert url_stem(odd) is None, odd
 
 
 def test_sku_pattern():

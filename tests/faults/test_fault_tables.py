@@ -89,6 +89,7 @@ def test_ragged_rows_are_set_aside_with_their_line(shop: RawShop) -> None:
         ),
         ("", "raw/items.csv:1: no header"),
         (",,,\n1,2,3,4\n", "raw/items.csv:1: no header"),
+        ("x" * 140_000 + ",image\n1,2\n", "raw/items.csv:1: no header that can be read"),
         ("id,image,category,title,color\n", "raw/items.csv: it has no rows"),
     ],
 )
@@ -96,6 +97,33 @@ def test_a_header_that_cannot_be_used_is_named_with_its_line(shop: RawShop, text
     code, said = process_text(shop, text)
     assert code == 3 and f"error: process_data: {says}" in said
     assert not (shop.folder / "hf").exists()
+
+
+@pytest.mark.parametrize("harm", ["half a character", "a lone surrogate"])
+def test_a_damaged_wide_table_is_named(shop: RawShop, harm: str) -> None:
+    data = table([]).encode("utf-16")
+    data = data[:-1] if harm == "half a character" else data[:40] + b"\x00\xd8" + data[42:]
+    (shop.folder / "raw" / "items.csv").write_bytes(data)
+    ended = shop.process()
+    assert ended.code == 3 and "Traceback" not in ended.said
+    assert "raw/items.csv: damaged UTF-16" in ended.said and not (shop.folder / "hf").exists()
+
+
+def test_an_address_that_is_none_sets_no_row_aside(shop: RawShop) -> None:
+    """Brackets, a wide colon, nothing but a dot: no key of a product, and no reason to stop."""
+    columns = {"item_id": "id", "image": "image", "category2": "category", "text": ["title"], "image_url": "address"}
+    shop.set_data(columns=columns)
+    odd = [
+        "http://[broken/1.jpg",
+        "http://img.shop.cn\uff1a8080/p3.jpg",
+        "https://x.y/.",
+        "https://img.shop.cn/9.jpg",
+    ]
+    rows = [f"odd{number},P000_back.jpg,tees,A tee,red,{address}" for number, address in enumerate(odd)]
+    text = table(rows, header="id,image,category,title,color,address").replace(",A tee,red\n", ",A tee,red,\n")
+    code, said = process_text(shop, text)
+    assert code == 0, said
+    assert {f"odd{number}" for number in range(len(odd))} <= set(read_rows(shop.folder / "hf")["item_id"])
 
 
 def test_unknown_cells_are_unknown_in_attributes_and_nowhere_else(shop: RawShop) -> None:

@@ -77,7 +77,10 @@ class CellTable:
                     delimiter = found
                     self.notes.append(f"{self.path.name}: columns are separated by {found!r}")
             file.seek(0)
-            return delimiter, next(csv.reader(file, delimiter=delimiter), [])
+            try:
+                return delimiter, next(csv.reader(file, delimiter=delimiter), [])
+            except csv.Error as error:
+                raise DataError(f"{self.path}:1: no header that can be read ({error})") from None
 
     def _text_rows(self) -> Iterator[CellRow]:
         header = True
@@ -171,17 +174,21 @@ def is_opaque(kind: pa.DataType) -> bool:
 
 
 def find_encoding(path: Path) -> str:
-    """UTF-8 (with or without a byte-order mark), UTF-16 with one, or else latin-1, which accepts any byte."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    """UTF-8 (with or without a byte-order mark), UTF-16 with one, or else latin-1, which accepts any byte.
+
+    Raises:
+        DataError: it begins as UTF-16 does and does not go on so.
+    """
     with open(path, "rb") as file:
-        start = file.read(4)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")()
         file.seek(0)
         try:
             while block := file.read(2**20):
                 decoder.decode(block)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if wide:
+                raise DataError(f"{path}: damaged UTF-16 ({error.reason}); save it again, as UTF-8") from None
             return "latin-1"
-    return "utf-8-sig"
+    return "utf-16" if wide else "utf-8-sig"

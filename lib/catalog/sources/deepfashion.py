@@ -119,6 +119,10 @@ class DeepFashionSource:
         """
         return self._photos.read(image)
 
+    def same_photo(self, row: int, image: str) -> bool:
+        """True: what names a photo is a cell, and the cells are the same."""
+        return True
+
     def photos(self) -> Iterator[str]:
         """Names of all photo files, sorted within each folder."""
         return self._photos.names()

@@ -78,6 +78,10 @@ class DownloadedPhotos:
             )
         return data
 
+    def same_photo(self, row: int, image: str) -> bool:
+        """See the inner source; the address of a downloaded photo is a cell."""
+        return image.startswith(_PREFIX) or self._inner.same_photo(row, _inner(image))
+
     def photos(self) -> Iterator[str]:
         """The inner source's photos, then those of the cache."""
         for name in self._inner.photos():

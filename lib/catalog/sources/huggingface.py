@@ -148,6 +148,20 @@ class HuggingFaceSource:
             raise ImageError("file_too_large", f"{len(data)} bytes, more than {MAX_FILE_BYTES}")
         return data
 
+    def same_photo(self, row: int, image: str) -> bool:
+        """Whether `image` has the bytes of the photo of row number `row`."""
+        for shard in map(self._shard, self._places):
+            if row <= shard.n_rows:
+                break
+            row -= shard.n_rows
+        return self._bytes_or_none(f"{shard.key}#{row}") == self._bytes_or_none(image)
+
+    def _bytes_or_none(self, image: str) -> bytes | None:
+        try:
+            return self.image_bytes(image)
+        except ImageError:
+            return None
+
     def photos(self) -> Iterator[str]:
         """Names of all photos: one for each row."""
         for shard in map(self._shard, self._places):

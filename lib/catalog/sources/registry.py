@@ -33,6 +33,9 @@ class Source(Protocol):
     def image_bytes(self, image: str) -> bytes:
         """A photo; raises `ImageError`."""
 
+    def same_photo(self, row: int, image: str) -> bool:
+        """Whether `image` has the bytes of the photo of row number `row`; asked where all cells are the same."""
+
     def photos(self) -> Iterator[str]:
         """Names of all photos there are."""
 
