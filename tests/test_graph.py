@@ -152,3 +152,10 @@ def test_plots_name_columns_that_the_committed_curves_have() -> None:
     for file, field in drawn:
         columns = (ROOT / file).read_text(encoding="utf-8").splitlines()[0].split(",")
         assert field in columns and "epoch" in columns
+
+
+def test_a_replaced_weights_file_is_noticed() -> None:
+    """`backbone.checkpoint` is a dep, not only a name among the parameters."""
+    assert "${backbone.checkpoint}" in PIPELINE["stages"]["prepare_backbone"]["deps"]
+    for file in (ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))):
+        assert (ROOT / yaml.safe_load(file.read_text(encoding="utf-8"))["backbone"]["checkpoint"]).exists(), file

@@ -178,7 +178,7 @@ class Backbone(Section):
     source: Literal["train", "checkpoint", "hub"]
     model: str
     pretrained: str
-    checkpoint: str
+    checkpoint: Annotated[str, Field(min_length=1)]  # a dep in dvc.yaml
     train: BackboneTraining
 
 

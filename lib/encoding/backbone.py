@@ -77,14 +77,16 @@ def fetch_from_hub(model: str, pretrained: str) -> tuple[torch.nn.Module, dict[s
     except (RuntimeError, OSError) as error:
         raise BusyError(
             f"backbone: could not fetch {model}{'' if named else f'/{pretrained}'}: {error}\n"
-            "check the network, or download the weights elsewhere and use backbone.source: checkpoint"
+            "check the network; or run `dvc repro prepare_backbone` where it is, bring its folder artifacts/backbone "
+            "here, and run `dvc commit prepare_backbone`"
         ) from None
 
 
 def load_checkpoint(model: str, checkpoint: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Load a local weights file (`.safetensors`, `.pt`, `.bin`) into a named OpenCLIP architecture.
 
-    Pickles are opened with `weights_only=True`: a file that holds anything but tensors is refused.
+    Pickles are opened with `weights_only=True`: a file that holds anything but tensors is refused. A file says
+    nothing of activation and normalisation: they are those of the architecture's name, OpenAI's mean and deviation.
 
     Raises:
         ConfigError: no such architecture or no such file.
@@ -92,7 +94,7 @@ def load_checkpoint(model: str, checkpoint: Path) -> tuple[torch.nn.Module, dict
     """
     _check_architecture(model)
     if not checkpoint.is_file():
-        raise ConfigError(f"backbone.checkpoint: no such file: '{checkpoint}'")
+        raise ConfigError(f"backbone.checkpoint: expected a file with weights, '{checkpoint}' is none")
     try:
         return _create(model, pretrained=str(checkpoint), force_quick_gelu=False)
     except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, KeyError, StopIteration) as error:

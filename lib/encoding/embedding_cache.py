@@ -132,6 +132,7 @@ class Space:
         if not (folder / FACTS).is_file():
             write_json(folder / FACTS, dict(facts))
         self._chunks: list[Path] = []
+        self._noted: set[Path] = set()
         self._used: set[int] = set()
         self._keys = np.zeros((0, KEY_BYTES), dtype=np.uint8)
         self._places: IntArray = np.zeros((0, 2), dtype=np.int64)
@@ -234,8 +235,9 @@ class Space:
         return out
 
     def _note(self, path: Path, keys: KeyArray) -> None:
-        if path in self._chunks:
+        if path in self._noted:
             return
+        self._noted.add(path)
         self._chunks.append(path)
         places = np.column_stack((np.full(len(keys), len(self._chunks) - 1), np.arange(len(keys))))
         self._fresh.append((keys, places.astype(np.int64)))

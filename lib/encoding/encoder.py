@@ -22,7 +22,9 @@ from PIL import Image
 from lib.base.artifacts import FloatArray
 from lib.encoding.backbone import Backbone
 
-_CODE = ("backbone.py", "convnet.py", "encoder.py", "gradients.py", "textures.py", "torchvision_ops.py")
+_CODE = (
+    "backbone.py", "collars.py", "convnet.py", "encoder.py", "gradients.py", "textures.py", "torchvision_ops.py",
+)  # fmt: skip
 """Files of this room that an embedding's bytes depend on."""
 _LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "pillow", "numpy")
 

@@ -110,7 +110,7 @@ def test_wrong_architecture_names_the_remedy(checkpoint: Path) -> None:
 def test_unknown_architecture_and_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="near: ViT-B-32"):
         load_checkpoint("ViT-B32", tmp_path / "x.pt")
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match=r"expected a file with weights, .* is none"):
         load_checkpoint("ViT-B-32", tmp_path / "x.pt")
 
 

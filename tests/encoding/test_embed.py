@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graph_closure import closure
 
 from lib.base.artifacts import write_manifest
 from lib.base.atomic import replacing_folder
@@ -279,3 +280,13 @@ def test_what_an_embedding_depends_on_is_in_the_facts(tmp_path: Path, monkeypatc
     with torch.no_grad():
         model.logit_scale += 1
     assert facts()["backbone"] not in (before["backbone"], other["backbone"])
+
+
+def test_the_code_that_an_embedding_depends_on_is_all_that_its_encoder_imports() -> None:
+    """Of this room; a file left out would let `dvc repro` find rows that today's code would not compute."""
+    import lib.encoding.encoder as encoder_module
+
+    room = Path(encoder_module.__file__).parent
+    reached = {Path(name) for name in closure(room / "encoder.py")}
+    own = {path.name for path in reached if path.parent.name == room.name}
+    assert own == set(encoder_module._CODE)
