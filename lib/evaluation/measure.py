@@ -75,7 +75,10 @@ def measure_precision(top: TopK, label: Codes, products: Codes, *, allowed: Bool
     k = top.rows.shape[1]
     known = label.queries >= 0
     relevant = metrics.count_matching(
-        label.queries, label.gallery, query_products=products.queries, gallery_products=products.gallery
+        label.queries,
+        np.where(allowed, label.gallery, -1),
+        query_products=products.queries,
+        gallery_products=products.gallery,
     )
     n_allowed = metrics.count_allowed(products.queries, products.gallery, allowed)
     return Measured(

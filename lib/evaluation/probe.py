@@ -55,7 +55,7 @@ def linear_probe(
         images: (n_items, dim) float32 train embeddings.
         values: (n_items,) value codes, -1 = unknown (left out).
         held_out: split -> embeddings and value codes. A value that train does not have counts as wrong.
-        rng: draws `MAX_ITEMS` of more known train items.
+        rng: draws `MAX_ITEMS` of more known train items; a value that is not drawn keeps its first one.
 
     Returns:
         `Probe`: every split of `held_out` is in exactly one of its two dictionaries.
@@ -77,7 +77,9 @@ def linear_probe(
         return Probe({}, dict.fromkeys(held_out, reason))
     majority = classes[counts.argmax()]
     if len(rows) > MAX_ITEMS:
-        rows = np.sort(rng.choice(rows, size=MAX_ITEMS, replace=False))
+        first = rows[np.unique(values[rows], return_index=True)[1]]
+        drawn = rng.choice(rows, size=MAX_ITEMS, replace=False)
+        rows = np.union1d(drawn, first[~np.isin(values[first], values[drawn])])
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=_ITERATIONS, tol=_TOLERANCE)
     )

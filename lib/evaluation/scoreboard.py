@@ -36,6 +36,8 @@ Tone = Literal["rose", "fell", "unchanged"]
 
 SPLITS = ("test", "validation")
 MODE = "image_to_image"
+MIN_QUERIES = 10
+"""Queries of a row below which its interval says nothing: resampling a handful cannot show what others would do."""
 TOLERANCE = 1e-9  # points; a gain of exactly the target must not fail on a rounding error
 ROW_ORDER = ("neckline", "category", "color", "material", "pattern", "sleeve")
 
@@ -93,13 +95,9 @@ def build_scoreboard(baseline: Evaluation, protocol: Evaluation, params: Scorebo
             before[chosen], after[chosen], rows, params.bootstrap, k=baseline.k, reasons=reasons
         )
         board[split] |= _product_rows(before[chosen], after[chosen], params.bootstrap, k=baseline.k)
-        chosen = (unseen[0]["split"] == split).to_numpy()
-        if chosen.any():
-            rows = _unseen_rows(unseen[0][chosen])
-            found, _ = _compare(
-                unseen[0][chosen], unseen[1][chosen], rows, params.bootstrap, k=baseline.k, reasons={}
-            )
-            board[split] |= found
+        found, missing = _unseen(*unseen, split, baseline, params.bootstrap)
+        board[split] |= found
+        skipped[split] |= missing
     measured = baseline.metrics.get("test", {}).get(OFFICIAL, {})
     board["test"] |= paired_rows(
         official_pairs(*official, measured), _clusters(official[0]["partition_item"]), params.bootstrap
@@ -146,7 +144,9 @@ def board_rows(board: dict[str, Any], split: str, targets: Sequence[Target]) -> 
         verdict = _verdict(target, 100.0 * delta, tone, met)
         if met is False and 100.0 * (numbers["ceiling"] - numbers["baseline"]) < declared[name].points:
             verdict += f" (the ceiling leaves {100.0 * (numbers['ceiling'] - numbers['baseline']):.1f})"
-        if unsure:
+        if numbers["n_queries"] < MIN_QUERIES:
+            verdict += ", but of too few queries to tell" if met else "; too few queries to tell"
+        elif unsure:
             verdict += ", but the interval includes zero" if met else "; interval includes zero"
         rows.append(BoardRow(name, numbers, verdict, tone, met))
     return rows
@@ -221,6 +221,19 @@ def _rows_of(queries: pd.DataFrame, params: Scoreboard) -> Rows:
 def _unseen_rows(queries: pd.DataFrame) -> Rows:
     everything = np.ones(len(queries), dtype=np.bool_)
     return {f"unseen_{label}": (label, everything) for label in ROW_ORDER}
+
+
+def _unseen(
+    before: pd.DataFrame, after: pd.DataFrame, split: str, baseline: Evaluation, bootstrap: Bootstrap
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """The rows whose gallery is the other query split, and why others are not there."""
+    said = baseline.metrics.get("skipped", {}).get(split, {}).get(UNSEEN, {})
+    chosen = (before["split"] == split).to_numpy()
+    rows = _unseen_rows(before[chosen])
+    if not chosen.any():
+        return {}, {f"{name}@{baseline.k}": said["*"] for name in rows if "*" in said}
+    reasons = {f"unseen_{name}": reason for name, reason in said.items()}
+    return _compare(before[chosen], after[chosen], rows, bootstrap, k=baseline.k, reasons=reasons)
 
 
 def _compare(

@@ -10,7 +10,7 @@ from lib.evaluation.scoreboard import SPLITS, BoardRow, board_rows
 
 MARKS = {"rose": "▲", "fell": "▼", "unchanged": "="}
 NEAR_CHANCE = 0.05
-"""A probe that gains less than this over chance is called near chance."""
+"""A probe that gains less than this over chance, as accuracy and as balanced accuracy, is called near chance."""
 _HEAD = ("row", "n", "chance", "baseline", "protocol", "delta", "95 % interval", "ceiling")
 _WIDTHS = (18, 6, 7, 9, 9, 7, 16, 8)
 _NOTE = (
@@ -58,7 +58,7 @@ def text_table(board: dict[str, Any], params: Scoreboard) -> str:
     for label, split, probe, balanced in _probes(board):
         chance, *others = _levels(probe, balanced)
         levels = " ".join([f"{chance:>7}", *(f"{level:>9}" for level in others)])
-        lines.append(f"  {label:<10}{split:<11} {probe['n']:>6} {levels}{_probe_note(probe)}")
+        lines.append(f"  {label:<10}{split:<11} {probe['n']:>6} {levels}{_probe_note(probe, balanced)}")
     return "\n".join([*lines, _BALANCED_NOTE, "", *_notes(board), ""])
 
 
@@ -77,7 +77,7 @@ def markdown_table(board: dict[str, Any], params: Scoreboard) -> str:
     lines += ["| label | split | n | chance | accuracy | chance | balanced |", "|---|---|---:|---:|---:|---:|---|"]
     for label, split, probe, balanced in _probes(board):
         levels = " | ".join([str(probe["n"]), *_levels(probe, balanced)])
-        lines.append(f"| {label} | {split} | {levels}{_probe_note(probe)} |")
+        lines.append(f"| {label} | {split} | {levels}{_probe_note(probe, balanced)} |")
     notes = [note.replace("\n", " ") for note in _notes(board)]
     return "\n".join([*lines, "", _BALANCED_NOTE, "", *notes, ""])
 
@@ -131,8 +131,10 @@ def _levels(probe: dict[str, float], balanced: dict[str, float]) -> list[str]:
     return [f"{100 * level:.1f}" for level in levels]
 
 
-def _probe_note(probe: dict[str, float]) -> str:
-    near = probe["accuracy"] - probe["chance"] < NEAR_CHANCE
+def _probe_note(probe: dict[str, float], balanced: dict[str, float]) -> str:
+    """Where one value is nearly everybody's, accuracy cannot gain; balanced accuracy can."""
+    gains = probe["accuracy"] - probe["chance"], balanced["balanced_accuracy"] - balanced["chance"]
+    near = max(gains) < NEAR_CHANCE
     return "  near chance: hardly in the embeddings" if near else ""
 
 

@@ -89,3 +89,15 @@ def test_balanced_accuracy_where_hardly_anything_is_known() -> None:
         Measured(value, value, value), np.zeros(30, np.int64), np.arange(30), Bootstrap(resamples=200, seed=1)
     )
     assert found == dict.fromkeys(("value", "low", "high", "chance", "ceiling"), 1.0) | {"n_queries": 1}
+
+
+def test_a_value_that_the_draw_misses_is_learnt_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One odd item among many: a draw without it would hold one value, which no classifier can be fitted to."""
+    monkeypatch.setattr(probe, "MAX_ITEMS", 30)
+    rng = np.random.default_rng(0)
+    images, values = rng.normal(size=(2000, 4)).astype(np.float32), np.zeros(2000, dtype=np.int64)
+    values[7], images[7] = 1, 9.0
+    found = linear_probe(images, values, {"test": (images[:20], values[:20])}, rng=np.random.default_rng(42))
+    assert not found.skipped
+    measured = found.splits["test"]
+    assert measured.ceiling.tolist() == [1.0] * 20 and measured.value[7] == 1.0

@@ -21,9 +21,9 @@ from lib.embeddings import EmbeddingSet, save_embedding_set
 from lib.evaluation.bootstrap import clustered_intervals
 from lib.evaluation.evaluate import evaluate
 from lib.evaluation.evaluation import Evaluation, load_evaluation, save_evaluation
-from lib.evaluation.measure import column_codes, measure_precision
+from lib.evaluation.measure import Codes, column_codes, measure_precision
 from lib.evaluation.scoreboard import board_rows, build_scoreboard, headline_label
-from lib.evaluation.scoreboard_text import markdown_table, summary_lines, text_table
+from lib.evaluation.scoreboard_text import _probe_note, markdown_table, summary_lines, text_table
 from lib.retrieval.search import exact_top_k
 
 SCRIPT = Path(__file__).parent.parent / "independent_scores.py"
@@ -272,3 +272,53 @@ def test_a_model_that_loses_products_falls_on_the_board(baseline: Evaluation) ->
     assert row["product_hit_rate@1"]["baseline"] == found["value"] > 0
     assert row["product_hit_rate@1"]["protocol"] == pytest.approx(found["value"] / 4, abs=1e-9)
     assert row["product_hit_rate@1"]["delta_high"] < 0 == row["product_map@10"]["delta"]
+
+
+@pytest.mark.parametrize("n", [1, 9, 10])
+def test_a_handful_of_queries_is_said_to_be_one(n: int) -> None:
+    """Their interval is as narrow as they are few: of one query it has no width."""
+    row = {"baseline": 0.2, "protocol": 0.5, "delta": 0.3, "delta_low": 0.3, "delta_high": 0.3, "n_queries": n}
+    board = {"test": {"denim@10": row | {"chance": 0.1, "ceiling": 1.0}}}
+    verdicts = [board_rows(board, "test", [Target(row="denim@10", points=points)])[0].verdict for points in (10, 40)]
+    assert ["too few queries to tell" in verdict for verdict in verdicts] == [n < 10] * 2, verdicts
+
+
+def test_rows_that_a_split_cannot_have_are_skipped_with_the_reason(
+    baseline: Evaluation, protocol: Evaluation
+) -> None:
+    """Test queries without validation items to search among, and a label that none of these has."""
+    gone = "the other query split is empty"
+    parts = []
+    for one in (baseline, protocol):
+        table = one.per_query
+        queries = table[~((table["mode"] == "unseen_gallery") & (table["split"] == "test"))]
+        queries = queries.assign(neckline_hits=queries["neckline_hits"].where(queries["mode"] != "unseen_gallery"))
+        skipped = {"test": {"unseen_gallery": {"*": gone}}, "validation": {"unseen_gallery": {"neckline@10": "none"}}}
+        metrics = one.metrics | {"skipped": skipped}
+        parts.append(dataclasses.replace(one, per_query=queries.reset_index(drop=True), metrics=metrics))
+    board = build_scoreboard(parts[0], parts[1], section(HEADLINE))
+    labels = ("neckline", "category", "color", "material", "pattern", "sleeve")
+    assert dict.fromkeys((f"unseen_{label}@10" for label in labels), gone).items() <= board["skipped"]["test"].items()
+    assert board["skipped"]["validation"]["unseen_neckline@10"] == "none"
+    assert "unseen_neckline@10" not in board["validation"] and "unseen_category@10" in board["validation"]
+
+
+def test_a_probe_of_what_nearly_everybody_has_may_be_good() -> None:
+    """Accuracy cannot gain five points where the most frequent value has 96 of 100."""
+    perfect = {"accuracy": 1.0, "chance": 0.96}, {"balanced_accuracy": 1.0, "chance": 0.5}
+    blind = {"accuracy": 0.96, "chance": 0.96}, {"balanced_accuracy": 0.5, "chance": 0.5}
+    assert not _probe_note(*perfect) and "near chance" in _probe_note(*blind)
+
+
+def test_chance_is_of_the_items_that_may_be_found() -> None:
+    """Twenty of forty items, half of which match: one in two, however many matches there are elsewhere."""
+    gallery = np.array([1] * 10 + [0] * 10 + [1] * 20)
+    label = Codes(gallery, np.array([1, 1]))
+    products = Codes(np.arange(40), np.array([100, 101]))
+    allowed = np.arange(40) < 20
+    rng = np.random.default_rng(0)
+    queries, items = (rng.normal(size=(n, 8)).astype(np.float32) for n in (2, 40))
+    top = exact_top_k(queries, items, k=20, masks={"allowed": allowed})["allowed"]
+    found = measure_precision(top, label, products, allowed=allowed)
+    assert not isinstance(found, str)
+    assert found.chance.tolist() == [0.5, 0.5] == found.value.tolist() == found.ceiling.tolist()
