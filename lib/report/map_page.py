@@ -51,21 +51,23 @@ def map_page(
         "title": "Embedding map",
         "figures": figures,
         "models": list(maps),
-        "labels": list(colour_labels(items)),
+        "labels": list(colour_labels(items, figures)),
         "believed": {name: _percent(numbers) for name, numbers in figures.get("models", {}).items()},
         "shares": [_share_row(label, numbers, list(maps)) for label, numbers in figures.get("labels", {}).items()],
         "script": Markup(script),
         "script_hash": f"sha256-{digest}",
-        "data": _embedded(_data(items, maps, texts)) if maps else Markup("null"),
+        "data": _embedded(_data(items, maps, texts, figures)) if maps else Markup("null"),
         "sprite": make_sprite(images),
     }
     return render(TEMPLATE, values)
 
 
-def _data(items: pd.DataFrame, maps: Mapping[str, DrawnMap], texts: Mapping[str, str | None]) -> dict[str, Any]:
+def _data(
+    items: pd.DataFrame, maps: Mapping[str, DrawnMap], texts: Mapping[str, str | None], figures: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the script reads; places in ten-thousandths."""
     labels = {}
-    for label, coloured in colour_labels(items).items():
+    for label, coloured in colour_labels(items, figures).items():
         column = items[LABELS[label]]
         labels[label] = {
             "values": coloured.values,

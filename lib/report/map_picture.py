@@ -40,7 +40,7 @@ def plot_map(items: pd.DataFrame, maps: Mapping[str, DrawnMap], figures: Mapping
     Returns:
         PNG bytes without metadata, of at most 256 colours; without maps a picture that says why.
     """
-    labels = colour_labels(items)
+    labels = colour_labels(items, figures)
     if not maps or not labels:
         figure = Figure(figsize=(7, 2), dpi=_DPI, facecolor="white")
         reason = figures.get("skipped", "no label is known")

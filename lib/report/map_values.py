@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +49,15 @@ class Coloured:
     codes: IntArray
 
 
-def colour_labels(items: pd.DataFrame) -> Mapping[str, Coloured]:
-    """The labels that some item knows, in the order of `LABELS`; equally frequent values go by name."""
-    found = {}
+def colour_labels(items: pd.DataFrame, figures: Mapping[str, Any]) -> Mapping[str, Coloured]:
+    """The labels that `figures` measured, in the order of `LABELS`; equally frequent values go by name.
+
+    A category that says something about the pattern only counts for nothing, and may be the only one that is known.
+    """
+    found, measured = {}, figures.get("labels", {})
     for label, column in LABELS.items():
         counts = items[column].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-        if counts.empty:
+        if counts.empty or label not in measured:
             continue
         kept = counts.iloc[: len(COLOURS)]
         places = {value: place for place, value in enumerate(kept.index)}

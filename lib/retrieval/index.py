@@ -35,6 +35,8 @@ from lib.retrieval.search import BoolArray
 from lib.retrieval.top_k import TopK
 
 IDS = "ids.json"
+_PARAMETER = {"build_index": "index.build", "index_two_tower": "two_tower.index"}
+"""What names the kinds that a stage builds."""
 _BLOCK_ROWS = 65_536
 
 
@@ -107,14 +109,14 @@ def load_index(
         ConfigError: that kind was not built.
     """
     facts, ids = _verified(folder, embedded, stage)
-    return _open(folder, facts, embedded.gallery, ids, facts["default"] if kind is None else kind)
+    return _open(folder, facts, embedded.gallery, ids, facts["default"] if kind is None else kind, stage)
 
 
 def load_indexes(folder: Path, embedded: Searchable, *, stage: str = "build_index") -> dict[IndexKind, SearchIndex]:
     """Verify a folder and open every kind that was built, the one that serves first; raises as `load_index`."""
     facts, ids = _verified(folder, embedded, stage)
     kinds: list[IndexKind] = [facts["default"], *(kind for kind in facts["kinds"] if kind != facts["default"])]
-    return {kind: _open(folder, facts, embedded.gallery, ids, kind) for kind in kinds}
+    return {kind: _open(folder, facts, embedded.gallery, ids, kind, stage) for kind in kinds}
 
 
 class SearchIndex:
@@ -222,13 +224,16 @@ def _verified(folder: Path, embedded: Searchable, stage: str) -> tuple[dict[str,
 
 
 def _open(
-    folder: Path, facts: dict[str, Any], gallery: FloatArray, ids: Sequence[str], kind: IndexKind
+    folder: Path, facts: dict[str, Any], gallery: FloatArray, ids: Sequence[str], kind: IndexKind, stage: str
 ) -> SearchIndex:
     if kind not in facts["kinds"]:
         built = ", ".join(facts["kinds"])
-        raise ConfigError(f"{folder}: expected an index of kind {kind}, got {built}; name it in index.build")
+        raise ConfigError(f"{folder}: expected an index of kind {kind}, got {built}; name it in {_PARAMETER[stage]}")
     settings = facts["kinds"][kind]
-    index = read_faiss(_file(folder, kind), kind, settings, n_items=len(gallery), dim=gallery.shape[1])
+    try:
+        index = read_faiss(_file(folder, kind), kind, settings, n_items=len(gallery), dim=gallery.shape[1])
+    except IntegrityError as error:
+        raise IntegrityError(f"{error}; run `dvc repro -f {stage}`") from None
     return SearchIndex(kind, index, gallery, ids, settings)
 
 

@@ -49,7 +49,7 @@ def read_faiss(path: Path, kind: IndexKind, settings: Settings, *, n_items: int,
         dim: dimensions of a row.
 
     Raises:
-        IntegrityError: the file is no faiss index, or not that one.
+        IntegrityError: the file is no faiss index, or not that one; what builds it again is for the caller to say.
     """
     how = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # of distances; inner products need none
     if kind == "flat":
@@ -60,9 +60,7 @@ def read_faiss(path: Path, kind: IndexKind, settings: Settings, *, n_items: int,
             index = faiss.read_index(str(path), how)
         except (RuntimeError, MemoryError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise IntegrityError(
-                f"{path}: not a readable faiss index ({reason}); run `dvc repro -f build_index`"
-            ) from None
+            raise IntegrityError(f"{path}: not a readable faiss index ({reason})") from None
     _compare(
         path,
         {
@@ -121,7 +119,7 @@ def _check_flat(path: Path, *, n_items: int, dim: int) -> None:
     if found != header or size != expected:
         raise IntegrityError(
             f"{path}: expected a flat faiss index of {n_items} rows, dim {dim}, {expected} bytes, got something else "
-            f"of {size} bytes; run `dvc repro -f build_index`"
+            f"of {size} bytes"
         )
 
 
@@ -156,7 +154,7 @@ def _check_graph(path: Path, index: faiss.IndexHNSWFlat, settings: Settings) -> 
         linked = links[first[:, None] + np.arange(width)]
         sound = sound and bool((levels[linked[linked >= 0]] > level).all())
     if not sound:
-        raise IntegrityError(f"{path}: its links do not fit its rows; run `dvc repro -f build_index`")
+        raise IntegrityError(f"{path}: its links do not fit its rows")
 
 
 def _check_lists(path: Path, index: faiss.IndexIVFPQ, settings: Settings) -> None:
@@ -185,12 +183,10 @@ def _check_lists(path: Path, index: faiss.IndexIVFPQ, settings: Settings) -> Non
         },
     )
     if (list_of_rows(index) < 0).any():
-        raise IntegrityError(f"{path}: a row stands in no list; run `dvc repro -f build_index`")
+        raise IntegrityError(f"{path}: a row stands in no list")
 
 
 def _compare(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     for name, value in expected.items():
         if found[name] != value:
-            raise IntegrityError(
-                f"{path}: expected {name} {value}, got {found[name]}; run `dvc repro -f build_index`"
-            )
+            raise IntegrityError(f"{path}: expected {name} {value}, got {found[name]}")

@@ -59,7 +59,7 @@ VALUES: list[str | None] = [EVIL] * 6 + ["crew"] * 9 + [None] * 4 + [f"v{n % 9}"
 
 
 def test_colours_go_to_the_most_frequent_values() -> None:
-    found = colour_labels(table(VALUES))
+    found = colour_labels(table(VALUES), figures_of(len(VALUES)))
     assert list(found) == ["neckline"]  # nobody knows anything else
     coloured = found["neckline"]
     assert coloured.values[:4] == ("crew", EVIL, "v0", "v1") and coloured.counts[:4] == (9, 6, 3, 3)
@@ -97,6 +97,17 @@ def test_no_map_says_why() -> None:
     whole = map_page(table([]), {}, nothing, texts={}, images=[])
     assert "No map: 3 test items to draw" in whole and "<script" not in whole
     with Image.open(io.BytesIO(plot_map(table([]), {}, nothing))) as image:
+        assert image.format == "PNG"
+
+
+def test_a_label_that_was_not_measured_is_no_colour() -> None:
+    """Only categories that say something about the pattern are known: they count for nothing, so there is no map."""
+    n = 40
+    items = table([None] * n).assign(category2="graphic")
+    figures = figures_of(n) | {"labels": {}}
+    whole = map_page(items, drawn_maps(n), figures, texts={}, images=[picture("red")] * n)
+    assert "No map: no label is known" in whole and "<script" not in whole
+    with Image.open(io.BytesIO(plot_map(items, drawn_maps(n), figures))) as image:
         assert image.format == "PNG"
 
 

@@ -100,6 +100,8 @@ def test_a_kind_that_was_not_built(tmp_path: Path, own: EmbeddingSet) -> None:
     with pytest.raises(ConfigError, match=r"expected an index of kind hnsw, got flat; name it in index\.build"):
         load_index(tmp_path, own, kind="hnsw")
     assert list(load_indexes(tmp_path, own)) == ["flat"]
+    with pytest.raises(ConfigError, match=r"name it in two_tower\.index"):
+        load_index(tmp_path, own, kind="hnsw", stage="index_two_tower")
 
 
 def test_a_file_of_another_kind_or_size(folder: Path, own: EmbeddingSet, gallery: np.ndarray) -> None:
@@ -114,8 +116,10 @@ def test_a_file_of_another_kind_or_size(folder: Path, own: EmbeddingSet, gallery
         for data in [smaller[kind], *(files[other] for other in INDEX_KINDS if other != kind)]:
             (folder / f"{kind}.faiss").write_bytes(data)
             sign(folder)
-            with pytest.raises(IntegrityError, match=f"{kind}.faiss: expected .* got"):
+            with pytest.raises(IntegrityError, match=f"{kind}.faiss: expected .* got .* -f build_index"):
                 load_index(folder, own, kind=kind)
+            with pytest.raises(IntegrityError, match=f"{kind}.faiss: .*; run `dvc repro -f index_two_tower`"):
+                load_index(folder, own, kind=kind, stage="index_two_tower")
 
 
 def _far_link(index: faiss.Index) -> None:
