@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         print(f"full recipe: {args.params.name}, in {home / 'clone'}", flush=True)
         recipe = recipe_text(args.params, params, variants)
-        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=data, image_cache=params.data.image_cache)
+        shown = {"image_cache": params.data.image_cache, "weights": params.backbone.checkpoint}
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=data, **shown)
         baseline = table_of(clone.folder, "baseline", params)
         keys = {variant.name: clone.key(variant.params) for variant in variants}
         results = Results(home / "results")

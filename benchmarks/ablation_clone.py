@@ -40,7 +40,7 @@ class Clone:
         self._root = root
         self._logs = logs
 
-    def prepare(self, recipe: str, *, raw_dir: str, data: Path | None, image_cache: str) -> None:
+    def prepare(self, recipe: str, *, raw_dir: str, data: Path | None, image_cache: str, weights: str) -> None:
         """Bring the copy to the state of the user's working tree, with these parameters, and build the pipeline.
 
         Args:
@@ -48,6 +48,7 @@ class Clone:
             raw_dir: where in the copy the raw catalogue stands (`data.raw_dir`).
             data: folder of the raw catalogue, shown at `raw_dir`; None for one that a stage makes.
             image_cache: the user's folder of downloaded photos (`data.image_cache`), shown at the same place.
+            weights: the user's weights, or the folder that stands for none (`backbone.checkpoint`), shown likewise.
 
         Raises:
             StepFailed: `dvc repro` failed.
@@ -67,7 +68,9 @@ class Clone:
         (self.folder / "params.yaml").write_text(recipe, encoding="utf-8")
         if data is not None:
             self._show(self.folder / raw_dir, data)
-        self._show(self.folder / image_cache, self._root / image_cache)
+        for own in (image_cache, weights):
+            if not Path(own).is_absolute():  # as it is, from the copy too
+                self._show(self.folder / own, self._root / own)
         self._commit("the full recipe")
         if fresh and same:
             cache = self._dvc("cache", "dir", cwd=self._root).strip()
@@ -93,12 +96,13 @@ class Clone:
         self._dvc("checkout", "-q", check=False)
 
     def key(self, params: Params) -> str:
-        """Names code, raw data and parameters: results under another key are not of this recipe."""
+        """Names code, raw data, weights and parameters: results under another key are not of this recipe."""
         digest = hashlib.sha256()
         for name in self._git("ls-files", *_CODE).splitlines():
             digest.update(f"{name}\n".encode() + (self.folder / name).read_bytes())
         lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
-        read = [dep for dep in lock["stages"]["process_data"]["deps"] if not dep["path"].startswith(_CODE)]
+        deps = [dep for stage in ("process_data", "prepare_backbone") for dep in lock["stages"][stage]["deps"]]
+        read = [dep for dep in deps if not dep["path"].startswith(_CODE)]
         digest.update(json.dumps([read, params.model_dump(mode="json")], sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -120,8 +124,11 @@ class Clone:
                 target.write_bytes(content)
 
     def _show(self, place: Path, data: Path) -> None:
-        if not data.is_dir():
-            raise ConfigError(f"{data}: no such folder; DATA names the raw catalogue, data.image_cache the downloads")
+        if not data.exists():
+            raise ConfigError(
+                f"{data}: not there; DATA names the raw catalogue, data.image_cache the downloads, "
+                "backbone.checkpoint the weights"
+            )
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove(place)
         place.symlink_to(data.resolve(), target_is_directory=True)

@@ -94,7 +94,8 @@ def experiments(
     with only_one(home):
         clone = Clone(home / "clone", root=ROOT, logs=home / "logs")
         recipe = file.read_text(encoding="utf-8")
-        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw, image_cache=params.data.image_cache)
+        shown = {"image_cache": params.data.image_cache, "weights": params.backbone.checkpoint}
+        clone.prepare(recipe, raw_dir=params.data.raw_dir, data=raw, **shown)
         recipe_key = clone.key(params)
         for name, changed in overrides.items():
             key = f"{recipe_key} {json.dumps(changed, sort_keys=True)}"

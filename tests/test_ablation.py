@@ -217,8 +217,11 @@ def project(tmp_path: Path) -> Path:
     (root / "data" / "image_cache").mkdir(parents=True)
     (root / "data" / "image_cache" / ".gitkeep").touch()
     (root / "data" / "image_cache" / "photo.jpg").write_bytes(b"the user's")
+    (root / "data" / "weights").mkdir()
+    (root / "data" / "weights" / "own.pt").write_bytes(b"the user's weights")
     (root / "params.yaml").write_text("lr: 1\n")
-    (root / ".gitignore").write_text("/artifacts\n/data/image_cache/*\n!/data/image_cache/.gitkeep\n")
+    ignored = "/artifacts\n/data/image_cache/*\n!/data/image_cache/.gitkeep\n/data/weights/*\n"
+    (root / ".gitignore").write_text(ignored)
     stage = {"cmd": "mkdir -p artifacts && cat params.yaml raw/table.csv > artifacts/out", "params": ["lr"]}
     stage |= {"deps": ["raw/table.csv"], "outs": ["artifacts/out"]}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"scoreboard": stage}}))
@@ -235,7 +238,8 @@ def test_a_copy_in_which_an_experiment_was_killed_is_put_right(project: Path, tm
     clone = Clone(tmp_path / "clone", root=project, logs=tmp_path / "logs")
 
     def prepare() -> str:
-        clone.prepare("lr: 2\n", raw_dir="raw", data=tmp_path / "raw", image_cache="data/image_cache")
+        shown = {"image_cache": "data/image_cache", "weights": "data/weights/own.pt"}
+        clone.prepare("lr: 2\n", raw_dir="raw", data=tmp_path / "raw", **shown)
         return (clone.folder / "artifacts" / "out").read_text()
 
     assert prepare() == "lr: 2\na,b\n"
@@ -250,5 +254,6 @@ def test_a_copy_in_which_an_experiment_was_killed_is_put_right(project: Path, tm
     assert prepare() == "lr: 2\na,b\n"
     assert shown.is_symlink() and (shown / "photo.jpg").read_bytes() == b"the user's"
     assert (project / "data" / "image_cache" / ".gitkeep").is_file()
+    assert (clone.folder / "data" / "weights" / "own.pt").read_bytes() == b"the user's weights"
     clone.restore()
     assert (clone.folder / "artifacts" / "out").read_text() == "lr: 2\na,b\n"
