@@ -56,7 +56,7 @@ class Loading:
         try:
             searcher = self._opener()
         except Exception as error:  # whatever it is: `/readyz` says so, and the process lives
-            self.reason = f"the catalogue could not be loaded: {error or type(error).__name__}"
+            self.reason = f"the catalogue could not be loaded: {str(error) or type(error).__name__}"
             return
         searcher.encoder.observe = self._measures.batches.observe
         self.searcher = searcher
