@@ -73,6 +73,7 @@ class Workspace:
         """The same files, history and DVC cache in another folder, which must not be there yet."""
         other = copy.copy(self)
         other.folder = Path(shutil.copytree(self.folder, folder, symlinks=True))
+        shutil.rmtree(other.folder / ".cache" / "locks", ignore_errors=True)  # they are called after the folder
         return other
 
     def change_params(self, changes: dict[str, Any]) -> None:
