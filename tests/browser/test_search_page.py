@@ -145,6 +145,26 @@ def test_many_values_are_shown_on_request(visit: Visit) -> None:
     assert group.locator("li:visible").count() == 0
 
 
+def test_values_that_can_be_chosen_are_seen_where_the_frequent_ones_cannot(visit: Visit) -> None:
+    """As beside what goes with an item, whose partners are of a few kinds."""
+    page = visit.page
+
+    def few(route: Any) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["facets"]["color"] = [facet | {"count": int(place >= 10)} for place, facet in enumerate(order)]
+        route.fulfill(response=answer, json=body)
+
+    order = visit.page.request.get(f"{visit.address}/api/catalogue").json()["facets"]["color"]
+    page.route("**/api/search", few)
+    visit.search("/?q=red")
+    group = page.locator("#side details", has=page.get_by_text("Color", exact=True))
+    assert texts(group.locator("li:visible bdi")) == [facet["value"] for facet in order[10:]]
+    page.unroute("**/api/search")
+    visit.search("/?q=blue")
+    assert texts(group.locator("li:visible bdi")) == [facet["value"] for facet in order[:8]]
+
+
 def test_one_of_very_many_values_is_found_by_a_word(visit: Visit) -> None:
     page = visit.page
 

@@ -57,13 +57,17 @@ export class Filters {
       } });
   }
 
-  /** The most frequent values are seen, those that are chosen, and all of them or those with a word on request. */
+  /**
+   * The most frequent values are seen, those that are chosen, and all of them or those with a word on request. Where none
+   * of the most frequent can be chosen, as beside what goes with an item, the most frequent of those that can.
+   */
   #lay(group) {
-    let place = 0;
-    for (const [value, { row, box }] of group.rows) {
-      const seen = group.word ? value.toLowerCase().includes(group.word) : group.all || place < SHOWN || box.checked;
+    const rows = [...group.rows], common = rows.slice(0, SHOWN);
+    const some = rows.filter(([, { row }]) => !row.classList.contains("none")).slice(0, SHOWN);
+    const first = new Map(some.length && common.every(([, { row }]) => row.classList.contains("none")) ? some : common);
+    for (const [value, { row, box }] of rows) {
+      const seen = group.word ? value.toLowerCase().includes(group.word) : group.all || first.has(value) || box.checked;
       row.hidden = !seen;
-      place += 1;
     }
     if (group.toggle) {
       group.toggle.hidden = group.word !== "";
