@@ -78,7 +78,7 @@ def fetch_from_hub(model: str, pretrained: str) -> tuple[torch.nn.Module, dict[s
         raise BusyError(
             f"backbone: could not fetch {model}{'' if named else f'/{pretrained}'}: {error}\n"
             "check the network; or run `dvc repro prepare_backbone` where it is, bring its folder artifacts/backbone "
-            "here, and run `dvc commit prepare_backbone`"
+            "here, and run `dvc commit -f prepare_backbone`"
         ) from None
 
 

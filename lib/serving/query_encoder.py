@@ -28,7 +28,7 @@ TEXTS_KEPT = 10_000
 MAX_SIDE = 512
 MAX_PIXELS = 50_000_000
 DECODING = 2
-"""Pictures decoded at the same time: one of `MAX_PIXELS` takes up to 600 MB, however few bytes it came in."""
+"""Pictures decoded at the same time: one of `MAX_PIXELS` takes some 600 MB, however few bytes it came in."""
 
 Kind = Literal["text", "image"]
 

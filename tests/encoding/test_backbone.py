@@ -204,6 +204,7 @@ def test_hub_without_the_model_is_one_readable_error(tmp_path: Path, hub: str) -
     done = _prepare_from_hub(tmp_path, hub, model="ViT-B-16", pretrained="openai")
     assert done.returncode == BusyError.exit_code
     assert "could not fetch ViT-B-16/openai" in done.stderr and "Traceback" not in done.stderr
+    assert "dvc commit -f prepare_backbone" in done.stderr, "without -f DVC refuses a stage whose parameters changed"
     assert not (tmp_path / "backbone").exists()
 
 
