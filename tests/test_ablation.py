@@ -12,6 +12,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides as dvc_overrides
 
+from benchmarks import seeds
 from benchmarks.ablation import Results, main
 from benchmarks.ablation_clone import Clone
 from benchmarks.ablation_table import compare, markdown, query_table, seed_noise, summarise, values
@@ -257,3 +258,35 @@ def test_a_copy_in_which_an_experiment_was_killed_is_put_right(project: Path, tm
     assert (clone.folder / "data" / "weights" / "own.pt").read_bytes() == b"the user's weights"
     clone.restore()
     assert (clone.folder / "artifacts" / "out").read_text() == "lr: 2\na,b\n"
+
+
+def test_what_was_run_for_one_model_is_run_again_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone that was tried alone has no protocol model yet, though it is of the same code and recipe."""
+    ran: list[str] = []
+
+    class Fake:
+        def __init__(self, folder: Path, **_: Path) -> None:
+            self.folder = folder
+
+        def prepare(self, recipe: str, **_: object) -> None: ...
+
+        def key(self, params: object) -> str:
+            return "key"
+
+        def restore(self) -> None: ...
+
+        def run(self, name: str, options: list[str], *, target: str) -> None:
+            ran.append(f"{name} {target}")
+            for model in ("baseline", "protocol"):
+                (self.folder / "artifacts/evaluation" / model).mkdir(parents=True, exist_ok=True)
+            (self.folder / "artifacts/scoreboard").mkdir(exist_ok=True)
+            (self.folder / "artifacts/scoreboard/scoreboard.json").write_text("{}")
+
+    monkeypatch.setattr(seeds, "Clone", Fake)
+    monkeypatch.setattr(seeds, "ROOT", tmp_path)
+    monkeypatch.setattr(seeds, "raw_data", lambda params, data: None)
+    wanted = {"plain": {"train.lr": 1}}
+    for models in (["baseline"], ["baseline"], seeds.MODELS, seeds.MODELS):
+        kept = seeds.experiments(wanted, ROOT / "params.yaml", None, models=models)
+        assert all((kept["plain"] / model).is_dir() for model in models)
+    assert ran == ["run-plain evaluate@baseline", "run-plain scoreboard"]

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -294,6 +295,13 @@ def test_whatever_stops_the_loading_is_said() -> None:
     loading = Loading(opener, Measures())
     loading.start().join(30)
     assert loading.searcher is None and "libfaiss.so" in loading.reason
+
+
+def test_the_encoders_batches_are_measured() -> None:
+    measures, searcher = Measures(), SimpleNamespace(encoder=SimpleNamespace())
+    Loading(lambda: searcher, measures).start().join(30)  # type: ignore[arg-type, return-value]
+    searcher.encoder.observe(4)
+    assert b"search_encoder_batch_size_sum 4.0" in measures.text()
 
 
 def test_pictures_that_are_gone_are_said_with_the_remedy(tmp_path: Path) -> None:
