@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -217,3 +218,13 @@ def test_wide_pixels_are_scaled_block_by_block_as_at_once(form, monkeypatch):
     monkeypatch.setattr(images, "_BLOCK_PIXELS", 100)
     assert images._scaled_to_eight_bit(image).tobytes() == whole.tobytes()
     assert whole.mode == "L" and abs(np.asarray(whole) - values * (255.0 / 65535.0)).max() <= 0.5
+
+
+def test_wide_pixels_are_not_all_widened_at_once():
+    """Four million pixels of 16 bits: 32 MB for each copy of 64 bits, of which there would be several."""
+    image = Image.fromarray(np.full((2000, 2000), 9000, dtype=np.uint16))
+    tracemalloc.start()
+    images._scaled_to_eight_bit(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
