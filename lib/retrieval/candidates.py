@@ -11,6 +11,9 @@ import torch
 from lib.retrieval.scores import DECIMALS
 from lib.retrieval.top_k import IntArray, ScoreArray
 
+_MANY = 16
+"""Values per wanted one from where on a maximum over groups pays before a selection."""
+
 
 @dataclass
 class Candidates:
@@ -34,13 +37,17 @@ class Candidates:
             n_groups: see `promising`.
         """
         known = torch.from_numpy(self.scores[queries])
-        columns, values = promising(scores, n_groups=n_groups, most=known.shape[1], least=known[:, -1])
-        if not columns.shape[1]:
+        width = known.shape[1]
+        groups, values = promising(scores, n_groups=n_groups, most=width, least=known[:, -1])
+        wanted = groups.shape[1]
+        if not wanted:
             return
-        best = torch.cat([known, values], dim=1).topk(known.shape[1], dim=1)
-        rows = torch.cat([torch.from_numpy(self.rows[queries]), columns + first], dim=1).gather(1, best.indices)
+        best = torch.cat([known, values], dim=1).topk(width, dim=1)
+        rows = columns_of(groups, (best.indices - width).clamp_(min=0), n_groups=n_groups)
+        before = torch.from_numpy(self.rows[queries]).gather(1, best.indices.clamp(max=width - 1))
+        rows = torch.where(best.indices < width, before, rows.add_(first))
         self.scores[queries] = best.values.numpy()
-        self.rows[queries] = np.where(np.isneginf(best.values.numpy()), -1, rows.numpy())
+        self.rows[queries] = rows.masked_fill_(best.values.isneginf(), -1).numpy()
 
     def possible(self, k: int, bounds: ScoreArray) -> IntArray:
         """The rows, -1 for those that cannot be among the k best: float32 scores are off by at most `bounds`."""
@@ -82,7 +89,7 @@ class Excluded:
 def promising(
     scores: torch.Tensor, *, n_groups: int, most: int, least: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The columns of (n, n_groups * group) scores among which are the `most` highest above `least`, and their values.
+    """Groups of (n, group * n_groups) scores among which are the `most` highest above `least`, and their values.
 
     The groups with the highest maxima hold them: no value outside of `most` such groups exceeds `most` values inside.
     A slow selection over a whole row becomes a fast maximum and a selection over a few groups; fewer and fewer, as
@@ -90,15 +97,35 @@ def promising(
     maximum is then taken along a vectorised axis.
 
     Returns:
-        Two arrays (n, n_columns), in no order; n_columns is the same for all rows, and 0 where no value is above.
+        Group numbers, (n, wanted) in no order, and values, (n, group * wanted), all first members first. `wanted` is
+        the same for all rows, and 0 where no value is above.
     """
     grouped = scores.view(len(scores), -1, n_groups)
     maxima = grouped.amax(dim=1)
     wanted = min(int((maxima > least[:, None]).sum(dim=1).max()), most)
-    groups = maxima.topk(wanted, dim=1, sorted=False).indices  # (n, wanted)
-    columns = groups[:, None, :] + n_groups * torch.arange(grouped.shape[1])[None, :, None]  # (n, group, wanted)
-    columns = columns.reshape(len(scores), -1)
-    return columns, scores.gather(1, columns)
+    groups = highest(maxima, wanted)
+    return groups, _members(grouped, groups)
+
+
+def highest(values: torch.Tensor, n: int) -> torch.Tensor:
+    """Columns of the n highest of each row, (rows, n) in no order; by groups of four where there are many times n."""
+    if values.shape[1] % 4 or values.shape[1] < _MANY * n:
+        return values.topk(n, dim=1, sorted=False).indices
+    grouped = values.view(len(values), 4, -1)
+    groups = grouped.amax(dim=1).topk(n, dim=1, sorted=False).indices
+    best = _members(grouped, groups).topk(n, dim=1, sorted=False).indices
+    return columns_of(groups, best, n_groups=grouped.shape[2])
+
+
+def _members(grouped: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Values of chosen groups, (rows, group * wanted): the first members of all, then the second ones, …."""
+    return grouped.gather(2, groups[:, None, :].expand(-1, grouped.shape[1], -1)).flatten(1)
+
+
+def columns_of(groups: torch.Tensor, places: torch.Tensor, *, n_groups: int) -> torch.Tensor:
+    """Columns of places among the values of chosen groups."""
+    wanted = groups.shape[1]
+    return groups.gather(1, places % wanted) + n_groups * places.div(wanted, rounding_mode="floor")
 
 
 def group_size(n_items: int, width: int) -> int:

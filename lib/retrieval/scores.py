@@ -18,7 +18,7 @@ from lib.base.errors import IntegrityError
 from lib.retrieval.top_k import IntArray, ScoreArray
 
 DECIMALS = 9
-CHUNK_ITEMS = 32_768
+CHUNK_ITEMS = 16_000
 """Gallery rows looked at in one step: bounds memory, of a gallery that is a memory map and of what is computed."""
 COPIED_ITEMS = 8192
 """The same of rows that do not stand together: 16 MB of 512 dimensions, twice."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lib.base.errors import ConfigError, IntegrityError
 from lib.retrieval import scores, search
+from lib.retrieval.candidates import highest
 from lib.retrieval.scores import GalleryRows, error_bounds, pair_scores
 from lib.retrieval.search import exact_top_k
 
@@ -122,12 +123,26 @@ def test_chunks_and_blocks_do_not_show(some: bool, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(scores, "CHUNK_ITEMS", 64)
     monkeypatch.setattr(scores, "COPIED_ITEMS", 40)
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
+    monkeypatch.setattr(search, "_MASKED_CELLS", 64 * 3)
     monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
     monkeypatch.setattr(search, "_possible_winners", unproven)
     chunked = exact_top_k(queries, gallery, **arguments)
     for name in masks:
         np.testing.assert_array_equal(whole[name].rows, chunked[name].rows)
         np.testing.assert_array_equal(whole[name].scores, chunked[name].scores)
+
+
+@pytest.mark.parametrize("shape", [(7, 128), (7, 130), (1, 400), (3, 12)], ids=str)
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_the_highest_of_each_row(shape: tuple[int, int], n: int) -> None:
+    """Of many values by a maximum over groups first, of few at once; infinities and ties among them."""
+    rng = np.random.default_rng(shape[1] + n)
+    values = torch.from_numpy(rng.normal(size=shape).round(1).astype(np.float32))
+    values[:, rng.random(shape[1]) < 0.3] = -torch.inf
+    columns = highest(values, n)
+    assert all(len(set(row)) == n for row in columns.tolist())
+    found = values.gather(1, columns).sort(dim=1, descending=True).values
+    assert torch.equal(found, values.sort(dim=1, descending=True).values[:, :n])
 
 
 def test_large_enough_for_groups_and_nearly_collapsed() -> None:
