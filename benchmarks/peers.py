@@ -24,7 +24,7 @@ from benchmarks import peer_data
 from benchmarks.contenders import PEERS_PYTHON, Peers
 from benchmarks.figures import KEPT, Figure, keep, markdown, terminal
 from benchmarks.peer_chart import draw_peers
-from benchmarks.peer_parts import BATCH, DIM, Sizes, embedding, evaluation, mining, pairs, search
+from benchmarks.peer_parts import BATCH, DIM, MIDDLING, SHORT, Sizes, embedding, evaluation, mining, pairs, search
 from benchmarks.results import ROOT, write_section
 from lib.base.artifacts import write_bytes
 from lib.base.params import load_params
@@ -100,10 +100,11 @@ def section(figures: Sequence[Figure], sizes: Sizes, peers: Peers) -> str:
     libraries = ", ".join(
         f"{name} {peers.versions[name]}" for name in ("torch", "open_clip_torch") if name in peers.versions
     )
+    repeats = f"{sizes.repeats} repetitions each (embedding: one; search: {SHORT * sizes.repeats}; evaluation: "
     return (
         f"`python -m benchmarks.peers --write`, {os.cpu_count()} cores, {peers.threads} threads, the best of "
-        f"{sizes.rounds} rounds in turns\nof {sizes.repeats} repetitions each (embedding: one); a process each, its "
-        f"peak resident memory. Peers with {libraries or 'nothing'}.\n\n"
+        f"{sizes.rounds} rounds in turns\nof {repeats}{MIDDLING * sizes.repeats}); a process each, its peak resident "
+        f"memory. Peers with {libraries or 'nothing'}.\n\n"
         f"{markdown(figures)}\n\n![This project, its limit and its peers](peers.png)"
     )
 
