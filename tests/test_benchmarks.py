@@ -18,6 +18,7 @@ from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
 from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, divisions, probes
 from benchmarks.photographs import main as photographs
+from benchmarks.pipeline import origins, said_of
 from benchmarks.results import INTRODUCTION, ROOT, write_section
 from benchmarks.seeds import ALL, SEED_KEYS, Run, main, markdown
 from benchmarks.server import attack, load_line
@@ -278,3 +279,24 @@ def test_coverage_says_what_it_misses(
     monkeypatch.delenv("REAL_DATA_DIR", raising=False)
     with pytest.raises(SystemExit, match="2"):
         coverage_main([])
+
+
+def test_where_a_fresh_run_leaves_the_recorded_one() -> None:
+    """The stage whose outs differ though its deps do not; what only follows from it is not named."""
+    before = {
+        "first": {"deps": {"a": "1"}, "outs": {"b": "2"}},
+        "second": {"deps": {"b": "2"}, "outs": {"c": "3"}},
+        "third": {"deps": {"c": "3"}, "outs": {"d": "4"}},
+    }
+    after = {
+        "first": before["first"],
+        "second": {"deps": {"b": "2"}, "outs": {"c": "9"}},
+        "third": {"deps": {"c": "9"}, "outs": {"d": "9"}},
+    }
+    assert origins(before, after) == ["second"]
+    assert "second MADE OTHERS" in said_of(["second"])
+    assert origins(before, before) == []
+    assert "same bytes" in said_of([]) and "OTHERS" not in said_of([])
+    assert origins({"first": before["first"]}, {**before, "second": before["second"]}) == ["second", "third"]
+    code = {**before, "first": {"deps": {"a": "8"}, "outs": {"b": "2"}}}
+    assert origins(before, code) == ["dvc.lock"]
