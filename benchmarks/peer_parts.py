@@ -80,7 +80,10 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
     each = None if raw is None else raw / (2 * part)
     # the rest is the one caption
     limit = None if raw is None or each is None or all_of_it is None else each * sizes.images + all_of_it - raw
-    notes = {LIMIT: "the same forward passes, inputs ready", OURS: "from parquet, with decoding, cache and files"}
+    notes = {
+        LIMIT: "the same forward passes, inputs ready, before and after the others",
+        OURS: "from parquet, with decoding, cache and files",
+    }
     for name in (plain, clip):
         closeness = smallest_cosine(ran[OURS], ran[name])
         notes[name] = "" if closeness is None else f"from files; smallest cosine with our embedding {closeness:.6f}"
@@ -165,8 +168,13 @@ def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     ran = in_turns({**ours, **theirs}, peers, rounds=sizes.rounds)
     products = 2.0 * sizes.anchors * sizes.items * DIM / 1e9
     figures = []
-    for work in works:
-        figures.append(limit_of("mining", work, ran[work], products))
+    for work, within in works.items():
+        note = (
+            ""
+            if within == "catalogue"
+            else "every anchor with every item; ours multiplies those of its category alone"
+        )
+        figures.append(limit_of("mining", work, ran[work], products, note=note))
         figures.append(of_products("mining", work, OURS, ran[work], products, least_of_limit=0.8))
         for name in theirs:
             figures.append(
@@ -231,12 +239,11 @@ def pairs(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     return [Figure("pairs", work, OURS, seconds, rate, "pairs/s", peak_of(ran) if seconds else None, note=note)]
 
 
-def limit_of(part: str, work: str, ran: Sequence[Ran], products: float) -> Figure:
+def limit_of(part: str, work: str, ran: Sequence[Ran], products: float, *, note: str = "") -> Figure:
     """What the products alone would take; `products` in GFLOP."""
     limit = greatest_of(ran, "limit")
-    return Figure(
-        part, work, LIMIT, products / limit if limit else None, limit, "GFLOP/s", note="" if limit else reason_of(ran)
-    )
+    said = note if limit else reason_of(ran)
+    return Figure(part, work, LIMIT, products / limit if limit else None, limit, "GFLOP/s", note=said)
 
 
 def of_products(
