@@ -169,12 +169,12 @@ def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     products = 2.0 * sizes.anchors * sizes.items * DIM / 1e9
     figures = []
     for work, within in works.items():
-        note = (
-            ""
-            if within == "catalogue"
-            else "every anchor with every item; ours multiplies those of its category alone"
+        said = (
+            "every anchor with every item; ours multiplies those of its category alone"
+            if within == "category"
+            else ""
         )
-        figures.append(limit_of("mining", work, ran[work], products, note=note))
+        figures.append(limit_of("mining", work, ran[work], products, note=said))
         figures.append(of_products("mining", work, OURS, ran[work], products, least_of_limit=0.8))
         for name in theirs:
             figures.append(

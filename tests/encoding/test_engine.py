@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from lib.encoding import engine
 from lib.encoding.engine import LocalEngine
 
 
@@ -32,8 +33,8 @@ class Slow:
 
 def embed(encoder: Slow, *, batches: int) -> list[list[float]]:
     contents = [[b"%d" % (2 * number), b"%d" % (2 * number + 1)] for number in range(batches)]
-    engine = LocalEngine(encoder, decode_workers=1)  # type: ignore[arg-type]
-    return [rows[:, 0].tolist() for rows in engine.embed("image", contents)]
+    local = LocalEngine(encoder, decode_workers=1)  # type: ignore[arg-type]
+    return [rows[:, 0].tolist() for rows in local.embed("image", contents)]
 
 
 def test_slow_decoding_goes_on_while_the_model_computes() -> None:
@@ -43,7 +44,8 @@ def test_slow_decoding_goes_on_while_the_model_computes() -> None:
     assert sum(encoder.decoded_meanwhile) > 4
 
 
-def test_little_decoding_leaves_the_cores_to_the_model() -> None:
+def test_little_decoding_leaves_the_cores_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LITTLE", 1.0)  # a thread may start late on a busy machine
     encoder = Slow(decode=0.0, compute=0.2)
     assert embed(encoder, batches=4) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert encoder.decoded_meanwhile == [0, 0, 0, 0]
