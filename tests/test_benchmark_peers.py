@@ -142,8 +142,15 @@ def test_rounds_go_forth_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak_of(ran["a"]) == 7
 
 
-def test_the_limit_of_embedding_is_both_of_its_halves_and_fails_with_either(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("images", "second", "seconds", "batch"),
+    [
+        (128, 64, 30.0, 13.0),  # every image once
+        (512, 384, 56.0, 6.5),  # a quarter before and a quarter after: twice their 26 s, and 4 s for the caption
+    ],
+)
+def test_the_limit_of_embedding_is_both_of_its_parts_and_fails_with_either(
+    images: int, second: int, seconds: float, batch: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[tuple[str, int, int]] = []
     broken: set[int] = set()
@@ -161,18 +168,19 @@ def test_the_limit_of_embedding_is_both_of_its_halves_and_fails_with_either(
 
     def measured() -> dict[tuple[str, str], Figure]:
         none = Peers(Path("none"), threads=1)
-        found = peer_parts.embedding(peers.QUICK, none, tmp_path, backbone=tmp_path, checkpoint=tmp_path)
+        sizes = replace(peers.QUICK, images=images)
+        found = peer_parts.embedding(sizes, none, tmp_path, backbone=tmp_path, checkpoint=tmp_path)
         return {(one.work, one.who): one for one in found}
 
-    whole, more = "embed 128 images, ViT-B/32", "embed 64 images more"
+    whole, more = f"embed {images} images, ViT-B/32", "embed 64 images more"
     found = measured()
-    assert asked == [("raw", 0, 64), ("raw", 64, 128)], "every image once"
-    assert found[whole, LIMIT].seconds == 30.0
-    assert found[more, LIMIT].seconds == 13.0  # 64 of 128 images, without the caption
+    assert asked == [("raw", 0, images - second), ("raw", second, images)]
+    assert found[whole, LIMIT].seconds == seconds
+    assert found[more, LIMIT].seconds == batch  # without the caption
     assert found[whole, OURS].seconds == 40.0 and found[more, OURS].seconds == 4.0
-    for half in (0, 64):
+    for part in (0, second):
         broken.clear()
-        broken.add(half)
+        broken.add(part)
         found = measured()
         assert found[whole, LIMIT].seconds is None and found[whole, LIMIT].note == "no memory"
         assert found[more, LIMIT].seconds is None and found[whole, OURS].seconds == 40.0
