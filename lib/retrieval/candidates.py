@@ -3,56 +3,94 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lib.retrieval.scores import DECIMALS
-from lib.retrieval.top_k import IntArray, ScoreArray
+from lib.retrieval.scores import each
+from lib.retrieval.top_k import IntArray
 
-_MANY = 16
-"""Values per wanted one from where on a maximum over groups pays before a selection."""
+Float32Array = npt.NDArray[np.float32]
+Found = tuple[IntArray, IntArray, Float32Array]
+"""Query, gallery row and fast score of candidates."""
+
+_THREAD_CELLS = 1 << 18
+"""Numbers to look through from where on another thread pays."""
 
 
-@dataclass
 class Candidates:
-    """The `width` best items so far by float32 score; every other item scored at most the last one."""
+    """Items whose fast score exceeds `least`, query by query: the `width`-th highest of the groups' maxima so far.
 
-    rows: IntArray
-    scores: npt.NDArray[np.float32]
+    So the highest maxima stand for what is kept, without a selection among all scores, and `width` items or more
+    score at least `least`.
 
-    @classmethod
-    def none(cls, n_queries: int, width: int) -> Candidates:
-        shape = (n_queries, width)
-        return cls(np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32))
+    Args:
+        n_queries: how many.
+        width: of the maxima that are kept, at least 1.
+    """
 
-    def offer(self, queries: slice, scores: torch.Tensor, *, first: int, n_groups: int) -> None:
-        """Take what is among the best of a slice of queries so far, in descending order.
+    def __init__(self, n_queries: int, width: int) -> None:
+        self._maxima = np.full((n_queries, width), -np.inf, dtype=np.float32)
+        self._found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+
+    @property
+    def width(self) -> int:
+        """How many maxima are kept."""
+        return self._maxima.shape[1]
+
+    @property
+    def least(self) -> Float32Array:
+        """(n_queries,) fast score that no item exceeds that is not a candidate; -inf: every item is one."""
+        least: Float32Array = self._maxima.min(axis=1)
+        return least
+
+    def offer(self, first_query: int, scores: torch.Tensor, *, first: int, n_groups: int) -> None:
+        """Take what is among the best of some queries so far.
+
+        Group j is the columns j, j + n_groups, …: its maximum is then taken along a vectorised axis.
 
         Args:
-            queries: which.
+            first_query: the query of the first row.
             scores: (n, n_groups * group) of gallery rows from `first` on; -inf for what may not be returned.
             first: the gallery row of the first column.
-            n_groups: see `promising`.
+            n_groups: of the columns.
         """
-        known = torch.from_numpy(self.scores[queries])
-        width = known.shape[1]
-        groups, values = promising(scores, n_groups=n_groups, most=width, least=known[:, -1])
-        wanted = groups.shape[1]
-        if not wanted:
-            return
-        best = torch.cat([known, values], dim=1).topk(width, dim=1)
-        rows = columns_of(groups, (best.indices - width).clamp_(min=0), n_groups=n_groups)
-        before = torch.from_numpy(self.rows[queries]).gather(1, best.indices.clamp(max=width - 1))
-        rows = torch.where(best.indices < width, before, rows.add_(first))
-        self.scores[queries] = best.values.numpy()
-        self.rows[queries] = rows.masked_fill_(best.values.isneginf(), -1).numpy()
+        grouped = scores.view(len(scores), -1, n_groups)
+        maxima = grouped.amax(dim=1).float().numpy()
+        kept = self._maxima[first_query : first_query + len(maxima)]
+        hits = each(lambda part: _exceeding(maxima[part], kept[part], part.start), _parts(*maxima.shape))
+        query, group, least = (np.concatenate(parts) for parts in zip(*hits, strict=True))
+        members = grouped.transpose(1, 2)[torch.from_numpy(query), torch.from_numpy(group)].float().numpy()
 
-    def possible(self, k: int, bounds: ScoreArray) -> IntArray:
-        """The rows, -1 for those that cannot be among the k best: float32 scores are off by at most `bounds`."""
-        least = self.scores[:, min(k, self.scores.shape[1]) - 1] - 2.0 * bounds - 10.0**-DECIMALS
-        return np.where(self.scores < least[:, None], -1, self.rows)
+        def found_in(part: slice) -> Found:
+            place = np.flatnonzero(members[part] > least[part, None])
+            hit, member = np.divmod(place, members.shape[1])
+            rows = first + group[part][hit] + n_groups * member
+            return first_query + query[part][hit], rows, members[part].reshape(-1)[place]
+
+        self._found += each(found_in, _parts(*members.shape))
+        if sum(len(score) for _, _, score in self._found) > 4 * self._maxima.size:
+            self._found = [self._kept()]
+
+    def table(self) -> tuple[IntArray, Float32Array]:
+        """(n_queries, most) rows in ascending order, then -1, and their fast scores, then -inf."""
+        query, row, score = self._kept()
+        order = np.argsort(query * (row.max(initial=0) + 1) + row)
+        query = query[order]
+        counts = np.bincount(query, minlength=len(self._maxima))
+        place = np.arange(len(query)) - np.repeat(counts.cumsum() - counts, counts)
+        rows = np.full((len(counts), counts.max(initial=0)), -1)
+        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        rows[query, place], scores[query, place] = row[order], score[order]
+        return rows, scores
+
+    def _kept(self) -> Found:
+        """What still is a candidate."""
+        query, row, score = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        kept = np.flatnonzero(score > self.least[query])
+        return query[kept], row[kept], score[kept]
 
 
 @dataclass(frozen=True)
@@ -72,6 +110,10 @@ class Excluded:
         first = np.searchsorted(codes, query_products, side="left")
         return cls(rows, first, np.searchsorted(codes, query_products, side="right"))
 
+    def of_queries(self, queries: IntArray) -> Excluded:
+        """The same of some queries."""
+        return Excluded(self.rows, self.first[queries], self.last[queries])
+
     def of_query(self, query: int) -> IntArray:
         """Gallery rows of a query's own product."""
         return self.rows[self.first[query] : self.last[query]]
@@ -86,46 +128,34 @@ class Excluded:
         return query[inside], row[inside] - items.start
 
 
-def promising(
-    scores: torch.Tensor, *, n_groups: int, most: int, least: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Groups of (n, group * n_groups) scores among which are the `most` highest above `least`, and their values.
+def _cells(chosen: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """Row and column of every chosen cell of a matrix, in a fifth of the time of `numpy.nonzero`."""
+    cells = np.flatnonzero(chosen)
+    ends = np.searchsorted(cells, chosen.shape[1] * np.arange(len(chosen) + 1))
+    rows = np.repeat(np.arange(len(chosen)), np.diff(ends))
+    return rows, cells - chosen.shape[1] * rows
 
-    The groups with the highest maxima hold them: no value outside of `most` such groups exceeds `most` values inside.
-    A slow selection over a whole row becomes a fast maximum and a selection over a few groups; fewer and fewer, as
-    what is known already, `least`, (n,), leaves less to be found. Group j is the columns j, j + n_groups, …: its
-    maximum is then taken along a vectorised axis.
+
+def _exceeding(maxima: Float32Array, kept: Float32Array, first_query: int) -> tuple[IntArray, IntArray, Float32Array]:
+    """Merge maxima of new groups, (n, n_groups), into the (n, width) that are kept; which exceed the least of them.
 
     Returns:
-        Group numbers, (n, wanted) in no order, and values, (n, group * wanted), all first members first. `wanted` is
-        the same for all rows, and 0 where no value is above.
+        Query and group of each, and that query's least.
     """
-    grouped = scores.view(len(scores), -1, n_groups)
-    maxima = grouped.amax(dim=1)
-    wanted = min(int((maxima > least[:, None]).sum(dim=1).max()), most)
-    groups = highest(maxima, wanted)
-    return groups, _members(grouped, groups)
+    n_groups = maxima.shape[1]
+    both = np.concatenate([kept, maxima], axis=1)
+    both.partition(n_groups, axis=1)
+    kept[:] = both[:, n_groups:]
+    least = kept[:, 0]
+    query, group = _cells(maxima > least[:, None])
+    return first_query + query, group, least[query]
 
 
-def highest(values: torch.Tensor, n: int) -> torch.Tensor:
-    """Columns of the n highest of each row, (rows, n) in no order; by groups of four where there are many times n."""
-    if values.shape[1] % 4 or values.shape[1] < _MANY * n:
-        return values.topk(n, dim=1, sorted=False).indices
-    grouped = values.view(len(values), 4, -1)
-    groups = grouped.amax(dim=1).topk(n, dim=1, sorted=False).indices
-    best = _members(grouped, groups).topk(n, dim=1, sorted=False).indices
-    return columns_of(groups, best, n_groups=grouped.shape[2])
-
-
-def _members(grouped: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-    """Values of chosen groups, (rows, group * wanted): the first members of all, then the second ones, …."""
-    return grouped.gather(2, groups[:, None, :].expand(-1, grouped.shape[1], -1)).flatten(1)
-
-
-def columns_of(groups: torch.Tensor, places: torch.Tensor, *, n_groups: int) -> torch.Tensor:
-    """Columns of places among the values of chosen groups."""
-    wanted = groups.shape[1]
-    return groups.gather(1, places % wanted) + n_groups * places.div(wanted, rounding_mode="floor")
+def _parts(n: int, width: int) -> list[slice]:
+    """Slices of n rows for as many threads as pay."""
+    count = max(min(torch.get_num_threads(), n * width // _THREAD_CELLS), 1)
+    ends = np.linspace(0, n, count + 1).astype(int).tolist()
+    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def group_size(n_items: int, width: int) -> int:

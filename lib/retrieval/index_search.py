@@ -14,12 +14,12 @@ import faiss
 import numpy as np
 
 from lib.base.artifacts import FloatArray
+from lib.retrieval.fast_scores import MARGIN
 from lib.retrieval.index_files import list_of_rows
-from lib.retrieval.scores import DECIMALS, error_bounds_up_to
-from lib.retrieval.search import MARGIN, BoolArray, decide, exact_top_k
+from lib.retrieval.scores import DECIMALS, UNIT, finite_norms, summing_error
+from lib.retrieval.search import BoolArray, decide, exact_top_k
 from lib.retrieval.top_k import IntArray, TopK
 
-_LONGEST = 1.001  # of a row that passed as a unit row
 _LOOKED_AT_PER_EF = 8
 """Rows that hnsw computes a score of per unit of breadth, about: 6 to 9 from breadth 128 on, of 50,000 rows."""
 
@@ -57,7 +57,8 @@ def scan(index: faiss.IndexFlatIP, queries: FloatArray, rows: Rows, *, k: int) -
     if width == rows.n_allowed:
         return top
     # as in exact_top_k: no row that is not a candidate has a higher float32 score than the last one
-    bounds = error_bounds_up_to(queries, _LONGEST)
+    lengths = finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
+    bounds = UNIT * summing_error(queries.shape[1]) * lengths
     unproven = top.scores[:, -1] <= scores[:, -1] + bounds + 10.0**-DECIMALS
     if unproven.any():
         masks = None if rows.allowed is None else {"all": rows.allowed}

@@ -6,9 +6,11 @@ is better.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,9 @@ from lib.base.artifacts import FloatArray
 from lib.base.errors import IntegrityError
 from lib.retrieval.top_k import IntArray, ScoreArray
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 DECIMALS = 9
 CHUNK_ITEMS = 16_000
 """Gallery rows looked at in one step: bounds memory, of a gallery that is a memory map and of what is computed."""
@@ -24,9 +29,10 @@ COPIED_ITEMS = 8192
 """The same of rows that do not stand together: 16 MB of 512 dimensions, twice."""
 SHORT = 1e-30
 """Squared length below which a sum in float32 may have lost what it adds up."""
-_PAIR_CELLS = 1 << 16  # numbers per exact re-scoring step: stays in a core's second-level cache
+UNIT = 1.001
+"""Length of a row that passed as a unit row, at most."""
+_PAIR_CELLS = 1 << 18  # numbers per exact re-scoring step: stays in a core's second-level cache
 _THREAD_PAIRS = 1 << 12  # below this a thread costs more than it saves
-_MANY_PAIRS = 64  # of one query: from there on it is cheaper to take its row once
 
 
 @dataclass(frozen=True)
@@ -55,92 +61,127 @@ class GalleryRows:
         return places if self.rows is None else np.append(self.rows, -1)[places]
 
 
-def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray) -> ScoreArray:
+def pair_scores(
+    queries: FloatArray, gallery: FloatArray, rows: IntArray, *, longest: float, threads: int | None = None
+) -> ScoreArray:
     """Score given gallery rows exactly, as defined at the top of this module.
 
     A score depends on nothing but its two rows: the products of float32 numbers are exact in float64 and
-    are summed in one fixed order, so that exact duplicates tie wherever they stand.
+    are summed in one fixed order, so that exact duplicates tie wherever they stand. In fact they are summed in
+    whatever order is fastest, and once more in the fixed one where that may round otherwise.
 
     Args:
         queries: (n_queries, dim) float32.
         gallery: (n_items, dim) float32.
         rows: (n_queries, n) gallery rows; -1 means none.
+        longest: a length that no gallery row exceeds.
+        threads: that share the work; None: as many as torch has.
 
     Returns:
         (n_queries, n) float64; -inf where the row is -1.
     """
     scores = np.full(rows.shape, -np.inf)
     query, place = np.nonzero(rows >= 0)
-    item, exact = rows[query, place], np.empty(len(query))
-    threads = max(min(torch.get_num_threads(), len(query) // _THREAD_PAIRS), 1)
-
-    def score(first: int, last: int) -> None:
-        step = min(max(_PAIR_CELLS // max(queries.shape[1], 1), 1), last - first)
-        # buffers for all steps: fresh ones, given back to the system every time, cost more than the products
-        left, right = np.empty((2, step, queries.shape[1]), dtype=np.float32)
-        products = np.empty(left.shape, dtype=np.float64)
-        for start in range(first, last, step):
-            n = min(step, last - start)
-            here = slice(start, start + n)
-            np.take(queries, query[here], axis=0, out=left[:n], mode="clip")
-            np.take(gallery, item[here], axis=0, out=right[:n], mode="clip")
-            np.multiply(left[:n], right[:n], out=products[:n], dtype=np.float64)
-            products[:n].sum(axis=-1, out=exact[here])
-
-    def score_queries(first: int, last: int) -> None:
-        step = max(_PAIR_CELLS // max(queries.shape[1], 1), 1)
-        right = np.empty((step, queries.shape[1]), dtype=np.float32)
-        products = np.empty(right.shape, dtype=np.float64)
-        for number in range(first, last):
-            left = queries[number].astype(np.float64)
-            for start in range(ends[number], ends[number + 1], step):
-                n = min(step, int(ends[number + 1]) - start)
-                here = slice(start, start + n)
-                np.take(gallery, item[here], axis=0, out=right[:n], mode="clip")
-                products[:n] = right[:n]
-                products[:n] *= left
-                products[:n].sum(axis=-1, out=exact[here])
-
-    many = rows.shape[1] >= _MANY_PAIRS
-    ends = np.concatenate([[0], np.cumsum((rows >= 0).sum(axis=1))]) if many else np.zeros(1, np.int64)
-    work, n_parts = (score_queries, len(rows)) if many else (score, len(query))
-    if threads > 1:  # numpy lets go of the interpreter in every step
-        parts = np.linspace(0, n_parts, threads + 1).astype(int).tolist()
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, parts[:-1], parts[1:]))
-    elif len(query):
-        work(0, n_parts)
-    scores[query, place] = np.round(exact, DECIMALS) + 0.0  # no negative zero
+    n_pairs = len(query)
+    if 2 * n_pairs >= rows.size:  # the pairs that are none are little beside the others
+        found = np.empty(rows.shape)
+        parts = _parts(len(rows), n_pairs, threads)
+        each(lambda part: _sums_of_rows(queries, gallery, rows, part, out=found), parts)
+        sums = found[query, place]
+    else:
+        sums, item = np.empty(n_pairs), rows[query, place]
+        parts = _parts(n_pairs, n_pairs, threads)
+        each(lambda part: _sums_of_pairs(queries, gallery, query, item, part, out=sums), parts)
+    lengths = finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
+    # twice a sum's error, as above but in float64, in units of the last decimal
+    doubt = 2.0 * (queries.shape[1] + 1) * 2.0**-53 * longest * float(lengths.max(initial=0.0)) * 10.0**DECIMALS
+    sums *= 10.0**DECIMALS
+    rounded = np.rint(sums)
+    from_middle = np.abs(np.abs(sums - rounded) - 0.5)  # of two numbers of 9 decimals
+    unsure = np.flatnonzero(from_middle <= doubt + 2.0**-50 * np.abs(sums))
+    again = query[unsure], place[unsure]
+    rounded[unsure] = np.rint(_sums_in_order(queries, gallery, again[0], rows[again]) * 10.0**DECIMALS)
+    rounded /= 10.0**DECIMALS
+    rounded += 0.0  # no negative zero
+    scores[query, place] = rounded
     return scores
 
 
-def error_bounds(queries: FloatArray, items: GalleryRows) -> ScoreArray:
-    """(n_queries,) bound on |float32 score - exact score|, for any order of summation.
+def each(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """Do work of numpy's, which lets go of the interpreter in every step, for several parts side by side."""
+    if len(parts) == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, parts))
 
-    Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5: n·u / (1 - n·u) · |x|·|y|.
+
+def _parts(n: int, n_pairs: int, threads: int | None) -> list[slice]:
+    """Slices of n for as many threads as pay."""
+    count = max(min(threads or torch.get_num_threads(), n_pairs // _THREAD_PAIRS), 1)
+    ends = np.linspace(0, n, count + 1).astype(int).tolist()
+    return [slice(first, last) for first, last in pairwise(ends)]
+
+
+def _sums_of_rows(queries: FloatArray, gallery: FloatArray, rows: IntArray, part: slice, *, out: ScoreArray) -> None:
+    """Dot products of some queries and all their rows, in any order of summation; of -1 anything."""
+    dim, n = queries.shape[1], rows.shape[1]
+    width = max(min(_PAIR_CELLS // max(dim, 1), n), 1)
+    height = max(_PAIR_CELLS // max(dim * width, 1), 1)
+    # a buffer for all steps: fresh ones, given back to the system every time, cost more than the products
+    kept = np.empty(height * width * dim, dtype=np.float32)
+    for first in range(part.start, part.stop, height):
+        some = slice(first, min(first + height, part.stop))
+        left = queries[some].astype(np.float64)
+        for start in range(0, n, width):
+            here = some, slice(start, start + width)
+            items = rows[here]
+            right = kept[: items.size * dim].reshape(*items.shape, dim)
+            np.take(gallery, items, axis=0, out=right, mode="clip")
+            # e: embedding axis is summed, q: queries, r: rows
+            np.einsum("qre,qe->qr", right, left, out=out[here])
+
+
+def _sums_of_pairs(
+    queries: FloatArray, gallery: FloatArray, query: IntArray, item: IntArray, part: slice, *, out: ScoreArray
+) -> None:
+    """Dot products of some pairs, in any order of summation."""
+    step = max(_PAIR_CELLS // max(queries.shape[1], 1), 1)
+    left, right = np.empty((2, min(step, part.stop - part.start), queries.shape[1]), dtype=np.float32)
+    for start in range(part.start, part.stop, step):
+        here = slice(start, min(start + step, part.stop))
+        n = here.stop - here.start
+        np.take(queries, query[here], axis=0, out=left[:n], mode="clip")
+        np.take(gallery, item[here], axis=0, out=right[:n], mode="clip")
+        # p: pairs
+        np.einsum("pe,pe->p", left[:n], right[:n], out=out[here], dtype=np.float64)
+
+
+def _sums_in_order(queries: FloatArray, gallery: FloatArray, query: IntArray, item: IntArray) -> ScoreArray:
+    """Dot products of pairs in numpy's order of a sum, which is the same everywhere."""
+    sums = np.empty(len(query))
+    step = max(_PAIR_CELLS // max(queries.shape[1], 1), 1)
+    for start in range(0, len(query), step):
+        here = slice(start, start + step)
+        products = queries[query[here]].astype(np.float64) * gallery[item[here]]
+        sums[here] = products.sum(axis=-1)
+    return sums
+
+
+def summing_error(dim: int) -> float:
+    """Bound on the error of a dot product that is summed in float32, in any order, relative to |x|·|y|.
+
+    Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5: n·u / (1 - n·u).
     """
-    largest, first = 0.0, 0
-    for chunk in items.chunks():
-        numbers = items.numbers(np.arange(first, first + len(chunk)))
-        largest = max(largest, float(_finite_norms(chunk, name="gallery", numbers=numbers).max()))
-        first += len(chunk)
-    return error_bounds_up_to(queries, largest)
+    relative = (dim + 1) * 2.0**-24
+    return relative / (1.0 - relative)
 
 
-def error_bounds_up_to(queries: FloatArray, largest: float) -> ScoreArray:
-    """`error_bounds` for gallery rows that are known to be no longer than `largest`."""
-    relative = (queries.shape[1] + 1) * 2.0**-24
-    bounds: ScoreArray = (
-        largest
-        * relative
-        / (1.0 - relative)
-        * _finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
-    )
-    return bounds
+def finite_norms(rows: FloatArray, *, name: str, numbers: IntArray) -> ScoreArray:
+    """(n,) lengths of rows, or a little more: sums in float32 take a quarter of the time.
 
-
-def _finite_norms(rows: FloatArray, *, name: str, numbers: IntArray) -> ScoreArray:
-    """Lengths of rows, or a little more: sums in float32 take a quarter of the time."""
+    Raises:
+        IntegrityError: NaN or infinity; says which of `numbers` in `name`.
+    """
     squares: ScoreArray = np.einsum("ij,ij->i", rows, rows).astype(np.float64)
     squares *= 1.0 + (rows.shape[1] + 1) * 2.0**-22
     if not (np.isfinite(squares) & (squares > SHORT)).all():  # or too long, or too short, for a float32

@@ -1,12 +1,14 @@
-"""Exact top-k search of unit rows: fast float32 products choose candidates, float64 decides.
+"""Exact top-k search of unit rows: fast products in float32 or bfloat16 choose candidates, float64 decides.
 
 A score is what `lib.retrieval.scores` says; higher is better and equal scores are ordered by gallery row. The
-result equals a full float64 search: float32 is used only to discard items that provably cannot win.
+result equals a full float64 search: fast scores are used only to discard items that provably cannot win.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +18,20 @@ from tqdm import tqdm
 from lib.base.artifacts import FloatArray
 from lib.base.errors import ConfigError
 from lib.retrieval.candidates import Candidates, Excluded, group_size
-from lib.retrieval.scores import DECIMALS, GalleryRows, error_bounds, pair_scores
-from lib.retrieval.top_k import IntArray, TopK
+from lib.retrieval.fast_scores import BFloat16, Buffers, Float32, at_least, at_most, bfloat16_pays
+from lib.retrieval.scores import DECIMALS, UNIT, GalleryRows, each, pair_scores
+from lib.retrieval.top_k import IntArray, ScoreArray, TopK
 
 BoolArray = npt.NDArray[np.bool_]
 
-MARGIN = 16
-"""Candidates beyond k. Too few would only cost time: the rare unproven query is searched again."""
-
 _BLOCK_CELLS = 1 << 24
-"""float32 scores held at once (64 MiB): 1,024 queries by `CHUNK_ITEMS`, which multiply as fast as larger blocks."""
+"""Scores held at once (64 MiB of float32): 1,024 queries by `CHUNK_ITEMS`; larger blocks multiply no faster."""
 _MASKED_CELLS = 1 << 21
 """The same of scores under a mask (8 MiB), which are only looked through."""
+_TRIAL = 1 << 14
+"""Queries that are searched in bfloat16 first, where there are more."""
+_SELDOM = 0.25
+"""Share of them that may have to be searched again: above it the others are not tried in bfloat16."""
 
 
 def exact_top_k(
@@ -70,105 +74,216 @@ def exact_top_k(
     if among is not None:
         masks = {name: mask[among] for name, mask in masks.items()}
         gallery_products = None if gallery_products is None else gallery_products[among]
-    items = GalleryRows(gallery, among)
-    width = k + MARGIN
-    unique, alias = _without_repeats(masks)
-    found = {name: Candidates.none(len(queries), width) for name in unique}
-    excluded = Excluded.of(query_products, gallery_products)
-    bounds = error_bounds(queries, items)
-    buffers = _Buffers()
-    starts = range(0, len(items), items.step)
-    for start, chunk in zip(tqdm(starts, desc="exact search", mininterval=1, delay=2), items.chunks(), strict=True):
-        _search_chunk(queries, chunk, start, excluded=excluded, masks=unique, found=found, buffers=buffers)
-    results = {}
-    for name, candidates in found.items():
-        allowed = masks[name]
-        top = decide(queries, gallery, items.numbers(candidates.possible(k, bounds)), k=k)
-        others = candidates.scores[:, -1]  # no item that is not a candidate has a higher float32 score
-        unproven = (others > -np.inf) & (top.scores[:, -1] <= others + bounds + 10.0**-DECIMALS)
-        for query in np.flatnonzero(unproven).tolist():
-            limit = top.scores[query, -1] - bounds[query] - 10.0**-DECIMALS
-            rows = _possible_winners(items, queries[query], limit, allowed)
-            if excluded is not None:
-                rows = np.setdiff1d(rows, excluded.of_query(query), assume_unique=True)
-            best = decide(queries[query : query + 1], gallery, items.numbers(rows[None, :]), k=k)
-            top.rows[query], top.scores[query] = best.rows[0], best.scores[0]
-        results[name] = top
-    return {name: results[alias[name]] for name in masks}
+    search = _Search(
+        queries,
+        gallery,
+        GalleryRows(gallery, among),
+        k=k,
+        excluded=Excluded.of(query_products, gallery_products),
+        masks=masks,
+    )
+    waiting = np.arange(len(queries))
+    if bfloat16_pays(*queries.shape):
+        unproven = search.run(waiting[:_TRIAL], BFloat16)
+        rest = waiting[_TRIAL:]
+        if len(unproven) <= _SELDOM * min(_TRIAL, len(waiting)):
+            rest = search.run(rest, BFloat16)
+        waiting = np.concatenate([unproven, rest])
+    search.scan(search.run(waiting, Float32))
+    return search.found
 
 
-class _Buffers:
-    """Scores of a block, and the same under a mask, in memory that every chunk uses anew.
+class _Search:
+    """What is searched, and what was found so far.
 
-    By numpy, which asks for large pages; a fresh buffer for every product cost half as much as the product.
+    Attributes:
+        found: name of mask -> the k best of every query.
     """
 
-    def __init__(self) -> None:
-        self._kept: dict[str, FloatArray] = {}
+    def __init__(
+        self,
+        queries: FloatArray,
+        gallery: FloatArray,
+        items: GalleryRows,
+        *,
+        k: int,
+        excluded: Excluded | None,
+        masks: Mapping[str, BoolArray],
+    ) -> None:
+        self._queries, self._gallery, self._items, self._k, self._excluded = queries, gallery, items, k, excluded
+        self._masks, alias = _without_repeats(masks)
+        self._of_masks = {name: _Found.none(len(queries), k) for name in self._masks}
+        self._longest = 0.0
+        self.found = {name: self._of_masks[alias[name]].top for name in masks}
 
-    def take(self, name: str, shape: tuple[int, int]) -> FloatArray:
-        """(rows, columns) float32, C-contiguous, holding anything."""
-        cells = shape[0] * shape[1]
-        if name not in self._kept or self._kept[name].size < cells:
-            self._kept[name] = np.empty(cells, dtype=np.float32)
-        return self._kept[name][:cells].reshape(shape)
+    def run(self, chosen: IntArray, arithmetic: type[Float32]) -> IntArray:
+        """Search for chosen queries; those of which fast scores of this kind do not prove every result."""
+        if not len(chosen):
+            return chosen
+        queries, excluded = self._queries, self._excluded
+        if len(chosen) < len(queries):
+            queries = queries[chosen]
+            excluded = None if excluded is None else excluded.of_queries(chosen)
+        blocks = _blocks(len(queries), min(self._items.step, len(self._items)))
+        width = arithmetic.width(self._k)
+        candidates = {name: [Candidates(len(block), width) for block in blocks] for name in self._masks}
+        products, buffers = arithmetic(queries, chosen), Buffers()
+        starts = range(0, len(self._items), self._items.step)
+        bar = tqdm(starts, desc="exact search", mininterval=1, delay=2)
+        for start, chunk in zip(bar, self._items.chunks(), strict=True):
+            items = range(start, start + len(chunk))
+            if not products.load(chunk, self._items.numbers(np.arange(items.start, items.stop))):
+                return chosen
+            _search_chunk(products, blocks, items, excluded, self._masks, candidates, buffers)
+        del buffers
+        self._longest = products.longest
+        bounds = products.bounds() + 10.0**-DECIMALS
+
+        def decide_block(task: tuple[str, int]) -> None:
+            name, number = task
+            part = slice(blocks[number].start, blocks[number].stop)
+            self._decide(
+                chosen[part],
+                queries[part],
+                candidates[name][number],
+                bounds[part],
+                rounding=products.rounding,
+                threads=1 if len(tasks) > 1 else torch.get_num_threads(),
+                found=self._of_masks[name],
+            )
+
+        tasks = [(name, number) for name in self._masks for number in range(len(blocks))]
+        each(decide_block, tasks)
+        unproven: IntArray = chosen[np.any([~found.proven[chosen] for found in self._of_masks.values()], axis=0)]
+        return unproven
+
+    def _decide(
+        self,
+        chosen: IntArray,
+        queries: FloatArray,
+        candidates: Candidates,
+        bounds: ScoreArray,
+        *,
+        rounding: float,
+        threads: int,
+        found: _Found,
+    ) -> None:
+        """Score what may be among the k best of a block exactly, and see whether anything else may be."""
+        k, score = self._k, partial(pair_scores, queries, self._gallery, longest=self._longest, threads=threads)
+        least, bound = candidates.least.astype(np.float64)[:, None], bounds[:, None]
+        places, fast = candidates.table()
+        rows, scores = self._items.numbers(places), fast.astype(np.float64)
+        reached = at_least(least, rounding) - bound  # k items do
+        exact, waits = np.full(rows.shape, -np.inf), np.ones(rows.shape, dtype=np.bool_)
+        n = rows.shape[1]
+        if n > k:
+            likely = np.argpartition(fast, n - k, axis=1)[:, n - k :]
+            of_likely = score(np.take_along_axis(rows, likely, axis=1))
+            np.put_along_axis(exact, likely, of_likely, axis=1)
+            np.put_along_axis(waits, likely, False, axis=1)
+            reached = np.maximum(reached, of_likely.min(axis=1, keepdims=True))
+        possible = waits & (at_most(scores, rounding) + bound >= reached)
+        np.maximum(exact, score(np.where(possible, rows, -1)), out=exact)
+        top = _best(rows, exact, k=k)
+        found.top.rows[chosen], found.top.scores[chosen] = top.rows, top.scores
+        last = top.scores[:, -1:]
+        # at most: the score of anything that is no candidate
+        found.proven[chosen] = ((least == -np.inf) | (last > at_most(least, rounding) + bound))[:, 0]
+        found.limit[chosen] = (np.maximum(reached, last) - bound)[:, 0]
+
+    def scan(self, chosen: IntArray) -> None:
+        """Score all that may be among the k best exactly, for chosen queries of which that was not proven.
+
+        Reached when the margin was too small, for example with many copies of one image.
+        """
+        for name, found in self._of_masks.items():
+            for number in chosen[~found.proven[chosen]].tolist():
+                query = self._queries[number]
+                places = _possible_winners(self._items, query, found.limit[number], self._masks[name])
+                if self._excluded is not None:
+                    places = np.setdiff1d(places, self._excluded.of_query(number), assume_unique=True)
+                rows = self._items.numbers(places[None])
+                best = decide(query[None], self._gallery, rows, k=self._k, longest=self._longest)
+                found.top.rows[number], found.top.scores[number] = best.rows[0], best.scores[0]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Under one mask, of every query: the best so far, whether that is proven, and the least fast score
+    of a possible winner."""
+
+    top: TopK
+    proven: BoolArray
+    limit: ScoreArray
+
+    @classmethod
+    def none(cls, n_queries: int, k: int) -> _Found:
+        shape = (n_queries, k)
+        top = TopK(np.full(shape, -1), np.full(shape, -np.inf))
+        return cls(top, np.zeros(n_queries, dtype=np.bool_), np.full(n_queries, -np.inf))
+
+
+def _blocks(n_queries: int, n_items: int) -> list[range]:
+    """Queries whose scores of n items are held at once, in equal parts: a small last one would multiply slowly."""
+    n_blocks = max(-(-n_queries * n_items // _BLOCK_CELLS), 1)
+    size = -(-n_queries // n_blocks)
+    return [range(first, min(first + size, n_queries)) for first in range(0, n_queries, size)]
 
 
 def _search_chunk(
-    queries: FloatArray,
-    chunk: FloatArray,
-    start: int,
-    *,
+    products: Float32,
+    blocks: Sequence[range],
+    items: range,
     excluded: Excluded | None,
     masks: Mapping[str, BoolArray],
-    found: dict[str, Candidates],
-    buffers: _Buffers,
+    found: Mapping[str, Sequence[Candidates]],
+    buffers: Buffers,
 ) -> None:
-    """Offer every item of one gallery chunk, the items from `start` on, to the candidates of every query."""
-    items = range(start, start + len(chunk))
-    width = next(iter(found.values())).rows.shape[1]
-    group = group_size(len(items), width)
+    """Offer every item of the loaded gallery chunk to the candidates of every query."""
+    group = group_size(len(items), next(iter(found.values()))[0].width)
     # a row of 4 * odd groups: rows at a power of two apart fall on the same lines of the cache, and multiply slower
     n_groups = 4 * (-(-len(items) // (4 * group)) | 1)
     cells = n_groups * group
-    blocked: dict[str, torch.Tensor | None] = {}
+    biases: dict[str, torch.Tensor | None] = {}
     for name, mask in masks.items():
-        allowed_here = mask[items.start : items.stop]
-        bias = np.full(cells, -np.inf, dtype=np.float32)
-        bias[: len(items)][allowed_here] = 0.0
-        blocked[name] = None if allowed_here.all() else torch.from_numpy(bias)
-    n_blocks = max(-(-len(queries) * cells // _BLOCK_CELLS), 1)
-    block = -(-len(queries) // n_blocks)  # of about equal size: a small last one would multiply slowly
-    products = buffers.take("products", (block, cells))
-    products[:, len(items) :] = -np.inf
-    for first in range(0, len(queries), max(block, 1)):
-        part = range(first, min(first + block, len(queries)))
-        embeddings = np.ascontiguousarray(queries[part.start : part.stop], dtype=np.float32)
-        # by numpy: its library multiplies half as fast again as torch's on processors that are not Intel's
-        np.matmul(embeddings, chunk.T, out=products[: len(part), : len(items)])
-        scores = torch.from_numpy(products[: len(part)])
+        allowed = torch.from_numpy(mask[items.start : items.stop])
+        bias = torch.full((cells,), -torch.inf, dtype=products.dtype)
+        bias[: len(items)][allowed] = 0.0
+        biases[name] = None if allowed.all() else bias
+    kept = buffers.take("products", (len(blocks[0]), cells), products.dtype)
+    kept[:, len(items) :] = -torch.inf
+    for number, block in enumerate(blocks):
+        scores = kept[: len(block)]
+        products.multiply(block, scores)
         if excluded is not None:
-            query, item = excluded.cells(part, items)
+            query, item = excluded.cells(block, items)
             scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
-        for name, bias_tensor in blocked.items():
-            if bias_tensor is None:
-                found[name].offer(slice(part.start, part.stop), scores, first=items.start, n_groups=n_groups)
+        for name, bias_of in biases.items():
+            if bias_of is None:
+                found[name][number].offer(0, scores, first=items.start, n_groups=n_groups)
                 continue
             step = max(_MASKED_CELLS // cells, 1)
-            for begin in range(0, len(part), step):
+            for begin in range(0, len(block), step):
                 few = scores[begin : begin + step]
-                masked = torch.from_numpy(buffers.take("masked", (len(few), cells)))
-                torch.add(few, bias_tensor, out=masked)
-                of = part[begin : begin + len(few)]
-                found[name].offer(slice(of.start, of.stop), masked, first=items.start, n_groups=n_groups)
+                masked = buffers.take("masked", (len(few), cells), products.dtype)
+                torch.add(few, bias_of, out=masked)
+                found[name][number].offer(begin, masked, first=items.start, n_groups=n_groups)
 
 
-def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int) -> TopK:
-    """The exact k best of (n_queries, n) candidate rows, -1 meaning none; ties to the smaller row."""
+def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int, longest: float = UNIT) -> TopK:
+    """The exact k best of (n_queries, n) candidate rows, -1 meaning none; ties to the smaller row.
+
+    `longest`: see `lib.retrieval.scores.pair_scores`.
+    """
     rows = np.sort(rows, axis=1)
-    scores = pair_scores(queries, gallery, rows)
+    return _best(rows, pair_scores(queries, gallery, rows, longest=longest), k=k)
+
+
+def _best(rows: IntArray, scores: ScoreArray, *, k: int) -> TopK:
+    """The k best of (n_queries, n) rows in ascending order, by their scores; none of those that score -inf."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    scores = np.take_along_axis(scores, order, axis=1)
+    rows = np.where(scores == -np.inf, -1, np.take_along_axis(rows, order, axis=1))
     missing = k - rows.shape[1]
     if missing > 0:
         rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)

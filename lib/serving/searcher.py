@@ -15,7 +15,7 @@ import numpy as np
 from lib.base.artifacts import FloatArray
 from lib.catalog.partner_kinds import Kind
 from lib.embeddings import EmbeddingSet
-from lib.retrieval.scores import pair_scores
+from lib.retrieval.scores import UNIT, pair_scores
 from lib.retrieval.search import exact_top_k
 from lib.retrieval.top_k import TopK
 from lib.serving.catalogue import BoolArray, IntArray, ServedCatalogue
@@ -233,7 +233,7 @@ class Searcher:
             k *= 2
         if query.rerank != "none":
             seen = self._query_row(query, base, "protocol")
-            scores = pair_scores(seen, self._embedded["protocol"].catalog.images, rows[None])[0]
+            scores = pair_scores(seen, self._embedded["protocol"].catalog.images, rows[None], longest=UNIT)[0]
             order = np.lexsort((rows, -scores))
             rows, scores = rows[order], scores[order]
         return (rows, scores), used

@@ -78,7 +78,7 @@ def mine_hard_negatives(
     images = np.asarray(catalog.images)
     products = codes_of(meta["product_id"])
     release_memory()  # of reading the groups
-    parts = category if params.within == "category" else np.zeros_like(category)
+    parts = category if params.within == "category" else None
     top = _nearest(images, anchors, products, parts=parts, k=max(min(params.depth, len(meta)), 1))
     sibling = sibling_scores(images, *siblings)[anchors]
     chosen = _choose(
@@ -102,29 +102,34 @@ def mine_hard_negatives(
     )
 
 
-def _nearest(images: FloatArray, anchors: IntArray, products: IntArray, *, parts: IntArray, k: int) -> TopK:
+def _nearest(images: FloatArray, anchors: IntArray, products: IntArray, *, parts: IntArray | None, k: int) -> TopK:
     """The k nearest items of other products, of every anchor among the items of its part; -1 where there are fewer.
 
     Args:
         images: (n_items, dim).
         anchors: (n_anchors,) rows.
         products: (n_items,) codes.
-        parts: (n_items,) codes; anchors have one.
+        parts: (n_items,) codes; anchors have one. None: all items are of one part.
         k: at least 1.
     """
-    top = TopK(np.full((len(anchors), k), -1, dtype=np.int64), np.full((len(anchors), k), -np.inf))
-    for part in np.unique(parts[anchors]).tolist():
-        asked = np.flatnonzero(parts[anchors] == part)
-        members = np.flatnonzero(parts == part)
-        found = exact_top_k(
-            images[anchors[asked]],
+
+    def search(asked: IntArray, among: IntArray | None) -> TopK:
+        return exact_top_k(
+            images[asked],
             images,
             k=k,
-            query_products=products[anchors[asked]],
+            query_products=products[asked],
             gallery_products=products,
-            among=None if len(members) == len(images) else members,
+            among=among,
         )["all"]
-        top.rows[asked], top.scores[asked] = found.rows, found.scores
+
+    if parts is None:
+        return search(anchors, None)
+    top = TopK(np.full((len(anchors), k), -1, dtype=np.int64), np.full((len(anchors), k), -np.inf))
+    for part in np.unique(parts[anchors]).tolist():
+        places = np.flatnonzero(parts[anchors] == part)
+        found = search(anchors[places], np.flatnonzero(parts == part))
+        top.rows[places], top.scores[places] = found.rows, found.scores
     return top
 
 
@@ -187,6 +192,7 @@ def _choose(
     sibling: ScoreArray,
     params: Mine,
 ) -> _Chosen:
+    category, mined, every = _small(category), _small(mined), _small(every)
     rows = np.maximum(top.rows, 0)
     same_category = (top.rows >= 0) & (category[rows] == category[anchors][:, None])
     differs = different_known(mined[rows], mined[anchors][:, None, :])
@@ -207,6 +213,11 @@ def _choose(
     return _Chosen(
         accepted, _furthest(margin, limit=params.suspects), differs, positive, same_category, known_different
     )
+
+
+def _small(codes: IntArray) -> IntArray:
+    """The same codes in the smallest type that holds them: there are a hundred of each for every anchor."""
+    return codes.astype(np.min_scalar_type(-1 - int(codes.max(initial=0))))
 
 
 def _furthest(margin: ScoreArray, *, limit: int) -> BoolArray:
@@ -235,8 +246,9 @@ def _rows(
     ids = meta["item_id"].to_numpy()
     positive = chosen.positive[anchor]
     differs = chosen.differs[anchor, rank]
-    ways, way = np.unique(differs, axis=0, return_inverse=True) if len(differs) else (differs, np.zeros(0, np.int64))
-    said = [",".join(name for name, known in zip(params.attributes, row, strict=True) if known) for row in ways]
+    bits = 1 << np.arange(differs.shape[1])
+    ways, way = np.unique(differs @ bits, return_inverse=True)
+    said = [",".join(name for name, bit in zip(params.attributes, bits, strict=True) if one & bit) for one in ways]
     differs_in = [said[number] for number in way.tolist()]
     return pd.DataFrame(
         {
