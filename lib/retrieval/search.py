@@ -280,10 +280,9 @@ def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int, 
 
 
 def _best(rows: IntArray, scores: ScoreArray, *, k: int) -> TopK:
-    """The k best of (n_queries, n) rows in ascending order, by their scores; none of those that score -inf."""
+    """The k best of (n_queries, n) rows in ascending order, by their scores."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    scores = np.take_along_axis(scores, order, axis=1)
-    rows = np.where(scores == -np.inf, -1, np.take_along_axis(rows, order, axis=1))
+    rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
     missing = k - rows.shape[1]
     if missing > 0:
         rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)

@@ -8,6 +8,7 @@ import torch
 
 from lib.base.errors import IntegrityError
 from lib.retrieval import fast_scores, scores, search
+from lib.retrieval.candidates import Candidates
 from lib.retrieval.fast_scores import BFloat16, Buffers, Float32, at_least, at_most, bfloat16_pays
 from lib.retrieval.search import exact_top_k
 from tests.retrieval.test_search import naive, unit_rows
@@ -29,11 +30,16 @@ def fast(kind: type[Float32], queries: np.ndarray, chunks: list[np.ndarray]) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", ["unit", "long and short", "nearly equal", "whole numbers", "zero"])
+@pytest.mark.parametrize("case", ["unit", "aligned", "long and short", "nearly equal", "whole numbers", "zero"])
 def test_fast_scores_are_within_their_bounds(kind: type[Float32], case: str) -> None:
     rng = np.random.default_rng(1)
     queries, gallery = unit_rows(rng, 40, 96), unit_rows(rng, 500, 96)
-    if case == "long and short":
+    if case == "aligned":  # all that rounding loses adds up; nothing in the last chunk, which is shorter, too
+        queries, gallery = (
+            np.full(rows.shape, 0.125 + 2.0**-11 - 2.0**-18, np.float32) for rows in (queries, gallery)
+        )
+        gallery[300:] = 2.0**-6
+    elif case == "long and short":
         queries *= rng.choice([1e-3, 1.0, 500.0], size=(40, 1)).astype(np.float32)
         gallery *= rng.choice([1e-12, 1.0, 300.0], size=(500, 1)).astype(np.float32)
     elif case == "nearly equal":
@@ -48,6 +54,8 @@ def test_fast_scores_are_within_their_bounds(kind: type[Float32], case: str) -> 
     assert (exact >= at_least(stored, kind.rounding) - bounds).all()
     if case == "unit":  # and the bounds are of use
         assert bounds.max() < (0.005 if kind is BFloat16 else 1e-5)
+    if case == "aligned" and kind is BFloat16:
+        assert (exact - at_most(stored, kind.rounding)).max() > 0.4 * bounds.max()
 
 
 def test_what_was_stored_brackets_what_was_summed() -> None:
@@ -110,14 +118,53 @@ def test_the_first_queries_tell_whether_the_others_are_tried(
 
 
 def test_rows_too_long_for_a_bound_are_searched_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number beyond the largest of bfloat16 would be infinity."""
     rng = np.random.default_rng(4)
-    gallery, queries = unit_rows(rng, 50, 64), unit_rows(rng, 3, 64)
-    for rows in (gallery, queries):
+    for side in (0, 1):
+        sides = unit_rows(rng, 50, 64), unit_rows(rng, 3, 64)
         said = runs_of(monkeypatch)
-        rows[1] *= np.float32(2e6)
-        found = exact_top_k(queries, gallery, k=4)["all"]
+        sides[side][1] = 0.0
+        sides[side][1, 0] = 3.4e38
+        found = exact_top_k(sides[1], sides[0], k=4)["all"]
         assert said[0][0] == "BFloat16" and said[-1] == ("Float32", [0, 1, 2])
-        np.testing.assert_array_equal(found.rows, naive(queries, gallery, k=4)[0])
+        np.testing.assert_array_equal(found.rows, naive(sides[1], sides[0], k=4)[0])
+
+
+class OneCandidate:
+    """In place of `Candidates`: one, and what no other item exceeds."""
+
+    least = np.array([0.5], dtype=np.float32)
+
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([[1]]), np.array([[0.52]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(("exact", "proven"), [(0.505, False), (0.511, False), (0.5121, True)])
+def test_a_result_is_proven_beyond_bound_and_rounding(exact: float, proven: bool) -> None:
+    """Whatever is no candidate scores at most 0.5 · (1 + 2^-8) + 0.01."""
+    gallery = np.array([[0.0], [exact]], dtype=np.float32)
+    one = np.ones((1, 1), dtype=np.float32)
+    masks = {"all": np.ones(2, dtype=np.bool_)}
+    searched = search._Search(one, gallery, scores.GalleryRows(gallery), k=1, excluded=None, masks=masks)
+    found = searched._of_masks["all"]
+    arguments = {"rounding": BFloat16.rounding, "threads": 1, "found": found}
+    searched._decide(np.arange(1), one, OneCandidate(), np.array([0.01]), **arguments)
+    assert found.proven.tolist() == [proven]
+    assert found.top.rows.tolist() == [[1]]
+    assert found.limit[0] == pytest.approx(exact - 0.01)
+
+
+def test_copies_of_one_item_are_no_candidates_each() -> None:
+    """Of a gallery without differences nothing is kept, where every item of every query would be too much."""
+    candidates = Candidates(3, 2)
+    equal = torch.full((3, 40), 0.25)
+    for first in (0, 40):
+        candidates.offer(0, equal, first=first, n_groups=20)
+    assert candidates.table()[0].shape == (3, 0) and candidates.least.tolist() == [0.25] * 3
+    better = equal.clone()
+    better[1, 7] = 0.5
+    candidates.offer(0, better, first=80, n_groups=20)
+    assert candidates.table()[0].tolist() == [[-1], [87], [-1]]
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
@@ -165,6 +212,12 @@ def test_another_order_of_summation_does_not_show(columns: int, monkeypatch: pyt
         monkeypatch.setattr(scores, name, other)
     found = scores.pair_scores(queries, gallery, rows, longest=longest)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_score_of_nothing_has_no_sign() -> None:
+    one, other = np.array([[1.0, 0.0]], dtype=np.float32), np.array([[-1e-11, 1.0]], dtype=np.float32)
+    score = scores.pair_scores(one, other, np.zeros((1, 1), np.int64), longest=1.0)
+    assert score.tolist() == [[0.0]] and not np.signbit(score).any()
 
 
 def test_a_table_in_buffers_is_used_anew() -> None:

@@ -195,3 +195,19 @@ def test_empty_and_hopeless_catalogues() -> None:
         table, facts = mine(on_circle([0.0] * len(rows), rows), {}, params=PARAMS, pattern_only=())
         assert not len(table) and facts["anchors"] == 0
         assert facts["median_rank"] == "skipped: no negative"
+
+
+def test_more_categories_than_a_byte_holds_are_told_apart() -> None:
+    """An anchor of each category beside an item of the category 256 codes later, and one of its own."""
+    names = [f"c{number:03d}" for number in range(400)]
+    rows: list[dict[str, object]] = [{"category2": name, "neckline": "v", "material": "wool"} for name in names]
+    rows += [{"category2": names[256 + number], "neckline": "crew"} for number in range(144)]
+    rows += [{"category2": names[0], "neckline": "boat"}]
+    table, _ = mine(
+        on_circle([*np.linspace(0, 90, 400), *np.linspace(0.05, 30, 144), 40.0], rows),
+        {},
+        params=PARAMS.model_copy(update={"depth": 600, "max_anchors": 1000, "max_positive_ratio": None}),
+        pattern_only=(),
+    )
+    assert negatives_of(table, "i0") == ["i544"]
+    assert negatives_of(table, "i300") == ["i444"]
