@@ -58,6 +58,15 @@ def test_fast_scores_are_within_their_bounds(kind: type[Float32], case: str) -> 
         assert (exact - at_most(stored, kind.rounding)).max() > 0.4 * bounds.max()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bound_is_for_all_chunks_whatever_their_order(kind: type[Float32]) -> None:
+    rng = np.random.default_rng(7)
+    queries, short = unit_rows(rng, 5, 64), np.full((9, 64), 2.0**-9, dtype=np.float32)
+    long = 3.0 * unit_rows(rng, 9, 64)
+    bounds = [fast(kind, queries, chunks)[1].tolist() for chunks in ([short, long], [long, short], [long])]
+    assert bounds[0] == bounds[1] == bounds[2]
+
+
 def test_what_was_stored_brackets_what_was_summed() -> None:
     summed = np.concatenate([np.linspace(-2, 2, 4001), [0.0, 1.0 + 2.0**-8, -1.0 - 2.0**-8]]).astype(np.float32)
     stored = torch.from_numpy(summed).to(torch.bfloat16).double().numpy()
