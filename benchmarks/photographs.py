@@ -5,7 +5,8 @@ whole pipeline, in a private copy under `.cache/seeds/`, the backbone trained fr
 as the recipe stands, under other seeds, and with the plain backbone that the first one was. Prints, and with
 `--write` keeps in `benchmarks/PHOTOGRAPHS.md`, the scoreboard of the test split and what a linear probe reads off the
 frozen embeddings before and after. `--backbones` measures other ways to train the backbone instead, on validation;
-`--divisions` the recipe where other products are held out (`data.seed`), so that more of them are asked.
+`--divisions` the recipe where other products are held out (`data.seed`), so that more of them are asked;
+`--fresh` the same without the recipe's own division, for a check on divisions that nothing was ever chosen by.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="other ways to train the backbone, on validation: all, or those named",
     )
     parser.add_argument("--divisions", type=int, nargs="+", help="seeds of other divisions into splits, instead")
+    parser.add_argument("--fresh", type=int, nargs="+", help="the same, without the division of the recipe")
     parser.add_argument("--write", action="store_true", help="also write benchmarks/PHOTOGRAPHS.md")
     args = parser.parse_args(argv)
     if args.data is None:
@@ -121,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 title, text = f"{title}: the backbone", backbones_of(catalogue, data, args.backbones)
             elif args.divisions:
                 title, text = f"{title}: other divisions", divisions_of(catalogue, data, args.divisions)
+            elif args.fresh:
+                title, text = f"{title}: fresh divisions", divisions_of(catalogue, data, args.fresh, fresh=True)
             else:
                 text = scoreboard_of(catalogue, data, args.seeds)
         except PipelineError as error:
@@ -156,15 +160,17 @@ def backbones_of(catalogue: Catalogue, data: Path, names: Sequence[str] = ()) ->
     return f"`{command}`\n\n{backbones(found)}"
 
 
-def divisions_of(catalogue: Catalogue, data: Path, seeds: Sequence[int]) -> str:
-    """The section of a catalogue with other products held out; the recipe's own division comes first."""
+def divisions_of(catalogue: Catalogue, data: Path, seeds: Sequence[int], *, fresh: bool = False) -> str:
+    """The section of a catalogue with other products held out; the recipe's own division comes first, if at all."""
     params = load_params(catalogue.recipe)
-    wanted: dict[str, Mapping[str, Any]] = {str(params.data.seed): dict.fromkeys(SEED_KEYS, params.train.seed)}
+    own: dict[str, Mapping[str, Any]] = {str(params.data.seed): dict.fromkeys(SEED_KEYS, params.train.seed)}
+    wanted = {} if fresh else own
     wanted |= {f"division-{seed}": {"data.seed": seed} for seed in seeds}
     kept = experiments(wanted, catalogue.recipe, data)
     runs = {name.removeprefix("division-"): load_run(folder) for name, folder in kept.items()}
-    command = f"python -m benchmarks.photographs --data FOLDER --divisions {' '.join(map(str, seeds))}"
-    return f"`{command}`\n\n{divisions(runs, params.scoreboard)}"
+    asked = f"--{'fresh' if fresh else 'divisions'} {' '.join(map(str, seeds))}"
+    found = divisions(runs, params.scoreboard, chosen_on=params.data.seed)
+    return f"`python -m benchmarks.photographs --data FOLDER {asked}`\n\n{found}"
 
 
 def _changes(backbone: Backbone, catalogue: Catalogue) -> bool:
@@ -196,13 +202,13 @@ def scoreboard(runs: Mapping[str, Run], params: Scoreboard) -> str:
     return "\n".join(lines)
 
 
-def divisions(runs: Mapping[str, Run], params: Scoreboard) -> str:
+def divisions(runs: Mapping[str, Run], params: Scoreboard, *, chosen_on: int) -> str:
     """What each test row gained, division by division and over all, and what a probe reads off the embeddings."""
     together = pooled(list(runs.values()), params)
     lines = [
         "Points gained on the test split when other products are held out (`data.seed`), everything trained anew;",
         "all: the queries of every division at once, a product drawn with all of its own. The recipe was chosen on",
-        f"the validation split of division {next(iter(runs))}, of whose products the others' test splits hold some.",
+        f"the validation split of division {chosen_on}, of whose products the others' test splits hold some.",
         "",
         f"| row | n | {' | '.join(f'division {name}' for name in runs)} | all |",
         "|---|---:|" + "---:|" * (len(runs) + 1),

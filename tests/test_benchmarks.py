@@ -157,7 +157,9 @@ def test_divisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("benchmarks.photographs.pooled", lambda runs, params: {"neckline@10": row, "rare@10": row})
     first = Run({"neckline@10": row}, evaluation(accuracy=0.31, value=0.1), evaluation(accuracy=0.0, value=0.1))
     other = Run({"neckline@10": row}, evaluation(accuracy=0.41, value=0.1), evaluation(accuracy=0.0, value=0.1))
-    lines = divisions({"42": first, "7": other}, load_params(CATALOGUES[0].recipe).scoreboard).splitlines()
+    lines = divisions(
+        {"42": first, "7": other}, load_params(CATALOGUES[0].recipe).scoreboard, chosen_on=42
+    ).splitlines()
     assert "| rare@10 | 160 |  |  | +5.0 [+1.0, +9.0] |" in lines
     assert "| neckline | 31.0 (30.0), 15.5 (20.0) | 41.0 (30.0), 20.5 (20.0) | 36.0 (30.0), 18.0 (20.0) |" in lines
 
