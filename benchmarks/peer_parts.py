@@ -23,6 +23,10 @@ SHORT, MIDDLING = 5, 2
 """Times that a search, and an evaluation, is repeated for each of a longer work: others' work misses some."""
 
 
+PLAIN = f"{OURS}, float32 alone"
+"""Ours as it is on a processor without instructions for bfloat16."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much of everything.
@@ -138,6 +142,7 @@ def search(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     task = {"data": str(rows), "k": K, "repeats": SHORT * sizes.repeats}
     contenders = {
         OURS: Contender("search", task),
+        **in_float32("search", task, sizes.searched),
         f"faiss {version('faiss-cpu')} IndexFlatIP": Contender("faiss", task),
     }
     ran = in_turns(contenders, peers, rounds=sizes.rounds)
@@ -157,6 +162,11 @@ def search(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
             for name in contenders
         ),
     ]
+
+
+def in_float32(program: str, task: dict[str, Any], n_queries: int) -> dict[str, Contender]:
+    """Ours without bfloat16, where it would be used."""
+    return {PLAIN: Contender(program, {**task, "float32": True})} if bfloat16_pays(n_queries, DIM) else {}
 
 
 def chosen_in(n_queries: int) -> str:
@@ -179,7 +189,8 @@ def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
         peers.name(package, "with faiss"): Contender("sentence_transformers", {**task, "faiss": True}, package),
     }
     ours = {work: Contender("mine", {**task, "within": within}) for work, within in works.items()}
-    ran = in_turns({**ours, **theirs}, peers, rounds=sizes.rounds)
+    plain = in_float32("mine", {**task, "within": "catalogue"}, sizes.anchors)
+    ran = in_turns({**ours, **plain, **theirs}, peers, rounds=sizes.rounds)
     products = 2.0 * sizes.anchors * sizes.items * DIM / 1e9
     figures = []
     for work, within in works.items():
@@ -191,6 +202,8 @@ def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
         figures.append(limit_of("mining", work, ran[work], products, note=said))
         own = chosen_in(sizes.anchors) if within == "catalogue" else ""
         figures.append(of_products("mining", work, OURS, ran[work], products, least_of_limit=0.8, note=own))
+        if within == "catalogue":
+            figures += [of_products("mining", work, name, ran[name], products) for name in plain]
         for name in theirs:
             figures.append(
                 of_products(
@@ -213,6 +226,7 @@ def evaluation(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     metrics, oml = "torchmetrics", "open-metric-learning"
     contenders = {
         OURS: Contender("evaluate", task),
+        **in_float32("evaluate", task, sizes.queries),
         peers.name(metrics): Contender("torchmetrics", task, metrics),
         peers.name(oml): Contender("open_metric_learning", task, oml),
     }
@@ -300,6 +314,10 @@ def said_of_hits(ours: Sequence[Ran], theirs: Sequence[Ran], name: str) -> str:
     own, other = ours[-1].answer, theirs[-1].answer
     if other is None or own is None:
         return ""
+    if name == PLAIN:
+        return f"hit rate {other['hit_rate']:.6f}" + (
+            "" if other["hit_rate"] == own["hit_rate"] else ", NOT the same"
+        )
     if name == OURS:
         said = f"hit rate, recall, MAP and nDCG with chance, ceiling and intervals; hit rate {own['hit_rate']:.6f}"
         return "; ".join(part for part in (said, chosen_in(int(own["n"]))) if part)

@@ -13,7 +13,7 @@ from lib.retrieval.scores import each
 from lib.retrieval.top_k import IntArray
 
 Float32Array = npt.NDArray[np.float32]
-Found = tuple[IntArray, IntArray, Float32Array]
+Found = tuple[npt.NDArray[np.int32], IntArray, Float32Array]
 """Query, gallery row and fast score of candidates."""
 
 _THREAD_CELLS = 1 << 18
@@ -33,7 +33,9 @@ class Candidates:
 
     def __init__(self, n_queries: int, width: int) -> None:
         self._maxima = np.full((n_queries, width), -np.inf, dtype=np.float32)
-        self._found: list[Found] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+        # kept in memory that is asked for once: small pieces among what is given back would tear it
+        self._found = _room(2 * self._maxima.size)
+        self._n_found = 0
 
     @property
     def width(self) -> int:
@@ -68,15 +70,16 @@ class Candidates:
             place = np.flatnonzero(members[part] > least[part, None])
             hit, member = np.divmod(place, members.shape[1])
             rows = first + group[part][hit] + n_groups * member
-            return first_query + query[part][hit], rows, members[part].reshape(-1)[place]
+            return (first_query + query[part][hit]).astype(np.int32), rows, members[part].reshape(-1)[place]
 
-        self._found += each(found_in, _parts(*members.shape))
-        if sum(len(score) for _, _, score in self._found) > 4 * self._maxima.size:
-            self._found = [self._kept()]
+        for part in each(found_in, _parts(*members.shape)):
+            self._keep(part)
 
     def table(self) -> tuple[IntArray, Float32Array]:
         """(n_queries, most) rows in ascending order, then -1, and their fast scores, then -inf."""
-        query, row, score = self._kept()
+        self._forget()
+        here = slice(self._n_found)
+        query, row, score = self._found[0][here], self._found[1][here], self._found[2][here]
         order = np.argsort(query * (row.max(initial=0) + 1) + row)
         query = query[order]
         counts = np.bincount(query, minlength=len(self._maxima))
@@ -86,11 +89,28 @@ class Candidates:
         rows[query, place], scores[query, place] = row[order], score[order]
         return rows, scores
 
-    def _kept(self) -> Found:
-        """What still is a candidate."""
-        query, row, score = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
-        kept = np.flatnonzero(score > self.least[query])
-        return query[kept], row[kept], score[kept]
+    def _keep(self, found: Found) -> None:
+        n = len(found[0])
+        if self._n_found + n > len(self._found[0]):
+            self._forget()
+        if self._n_found + n > len(self._found[0]):
+            kept, self._found = self._found, _room(2 * (self._n_found + n))
+            self._write(0, kept, self._n_found)
+        self._write(self._n_found, found, n)
+        self._n_found += n
+
+    def _write(self, first: int, found: Found, n: int) -> None:
+        here = slice(first, first + n)
+        query, row, score = self._found
+        query[here], row[here], score[here] = found[0][:n], found[1][:n], found[2][:n]
+
+    def _forget(self) -> None:
+        """Drop what is no candidate any more."""
+        here = slice(self._n_found)
+        query, row, score = self._found[0][here], self._found[1][here], self._found[2][here]
+        still = np.flatnonzero(score > self.least[query])
+        self._write(0, (query[still], row[still], score[still]), len(still))
+        self._n_found = len(still)
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,11 @@ def _cells(chosen: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
     ends = np.searchsorted(cells, chosen.shape[1] * np.arange(len(chosen) + 1))
     rows = np.repeat(np.arange(len(chosen)), np.diff(ends))
     return rows, cells - chosen.shape[1] * rows
+
+
+def _room(n: int) -> Found:
+    """Memory for n candidates."""
+    return np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.float32)
 
 
 def _exceeding(maxima: Float32Array, kept: Float32Array, first_query: int) -> tuple[IntArray, IntArray, Float32Array]:

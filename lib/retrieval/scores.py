@@ -6,9 +6,11 @@ is better.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -108,11 +110,19 @@ def pair_scores(
 
 
 def each(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """Do work of numpy's, which lets go of the interpreter in every step, for several parts side by side."""
+    """Do work of numpy's, which lets go of the interpreter in every step, for several parts side by side.
+
+    `work` must not come back here with several parts: it would wait for itself.
+    """
     if len(parts) == 1:
         return [work(parts[0])]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return list(pool.map(work, parts))
+    return list(_pool(torch.get_num_threads(), os.getpid()).map(work, parts))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay, one set in a process: what new ones ask for does not come back from their heaps."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="exact")
 
 
 def _parts(n: int, n_pairs: int, threads: int | None) -> list[slice]:

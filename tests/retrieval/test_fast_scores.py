@@ -170,10 +170,27 @@ def test_copies_of_one_item_are_no_candidates_each() -> None:
     for first in (0, 40):
         candidates.offer(0, equal, first=first, n_groups=20)
     assert candidates.table()[0].shape == (3, 0) and candidates.least.tolist() == [0.25] * 3
+    assert candidates._n_found == 0
     better = equal.clone()
     better[1, 7] = 0.5
     candidates.offer(0, better, first=80, n_groups=20)
     assert candidates.table()[0].tolist() == [[-1], [87], [-1]]
+
+
+def test_candidates_that_others_replace_are_forgotten() -> None:
+    """Every chunk is better than the ones before: what is kept stays as large as what one chunk adds."""
+    rng = np.random.default_rng(8)
+    candidates = Candidates(6, 3)
+    rooms = []
+    for chunk in range(60):
+        candidates.offer(
+            0, torch.from_numpy(chunk + rng.random((6, 64), dtype=np.float32)), first=64 * chunk, n_groups=8
+        )
+        rooms.append(len(candidates._found[0]))
+    assert rooms[-1] == rooms[3] <= 6 * 64
+    rows, values = candidates.table()
+    assert (rows.max(axis=1) >= 59 * 64).all() and (values[:, 0] > 59.0).all()
+    assert (values[rows < 0] == -np.inf).all() and rows.shape[1] >= 3
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
