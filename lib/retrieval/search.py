@@ -209,8 +209,7 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Found:
-    """Under one mask, of every query: the best so far, whether that is proven, and the least fast score
-    of a possible winner."""
+    """Of every query under one mask: the best so far, whether that is proven, the least fast score of a winner."""
 
     top: TopK
     proven: BoolArray
