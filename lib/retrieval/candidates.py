@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lib.retrieval.scores import each
+from lib.retrieval.scores import each, slices
 from lib.retrieval.top_k import IntArray
 
 Float32Array = npt.NDArray[np.float32]
@@ -18,6 +17,8 @@ Found = tuple[npt.NDArray[np.int32], IntArray, Float32Array]
 
 _THREAD_CELLS = 1 << 18
 """Numbers to look through from where on another thread pays."""
+_FULL = 8
+"""Chosen cells of a row, on average, from where on it pays to look for the ends of rows."""
 
 
 class Candidates:
@@ -60,20 +61,21 @@ class Candidates:
             n_groups: of the columns.
         """
         grouped = scores.view(len(scores), -1, n_groups)
-        maxima = grouped.amax(dim=1).float().numpy()
+        maxima = grouped.amax(dim=1)
         kept = self._maxima[first_query : first_query + len(maxima)]
-        hits = each(lambda part: _exceeding(maxima[part], kept[part], part.start), _parts(*maxima.shape))
-        query, group, least = (np.concatenate(parts) for parts in zip(*hits, strict=True))
-        members = grouped.transpose(1, 2)[torch.from_numpy(query), torch.from_numpy(group)].float().numpy()
-
-        def found_in(part: slice) -> Found:
-            place = np.flatnonzero(members[part] > least[part, None])
-            hit, member = np.divmod(place, members.shape[1])
-            rows = first + group[part][hit] + n_groups * member
-            return (first_query + query[part][hit]).astype(np.int32), rows, members[part].reshape(-1)[place]
-
-        for part in each(found_in, _parts(*members.shape)):
-            self._keep(part)
+        both = np.empty((len(maxima), n_groups + self.width), dtype=np.float32)
+        torch.from_numpy(both)[:, :n_groups] = maxima
+        both[:, n_groups:] = kept
+        parts = slices(len(both), both.size, least=_THREAD_CELLS)
+        each(lambda part: both[part].partition(n_groups, axis=1), parts)
+        kept[:] = both[:, n_groups:]
+        least = torch.from_numpy(both[:, [n_groups]]).to(scores.dtype)  # nothing is lost: a score is one of that type
+        query, group = _cells((maxima > least).numpy())
+        hits = torch.from_numpy(query)
+        members = grouped.transpose(1, 2)[hits, torch.from_numpy(group)]
+        hit, member = _cells((members > least[hits]).numpy())
+        found = members[torch.from_numpy(hit), torch.from_numpy(member)].float().numpy()
+        self._keep(((first_query + query[hit]).astype(np.int32), first + group[hit] + n_groups * member, found))
 
     def table(self) -> tuple[IntArray, Float32Array]:
         """(n_queries, most) rows in ascending order, then -1, and their fast scores, then -inf."""
@@ -149,38 +151,25 @@ class Excluded:
 
 
 def _cells(chosen: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
-    """Row and column of every chosen cell of a matrix, in a fifth of the time of `numpy.nonzero`."""
-    cells = np.flatnonzero(chosen)
-    ends = np.searchsorted(cells, chosen.shape[1] * np.arange(len(chosen) + 1))
-    rows = np.repeat(np.arange(len(chosen)), np.diff(ends))
-    return rows, cells - chosen.shape[1] * rows
+    """Row and column of every chosen cell of a matrix, in a fraction of the time of `numpy.nonzero`."""
+    width = chosen.shape[1]
+
+    def of_part(part: slice) -> tuple[IntArray, IntArray]:
+        cells = np.flatnonzero(chosen[part])
+        n_rows = part.stop - part.start
+        if len(cells) < _FULL * n_rows:
+            rows = cells // width
+        else:  # to look for where a row ends takes less than to divide every number
+            rows = np.repeat(np.arange(n_rows), np.diff(np.searchsorted(cells, width * np.arange(n_rows + 1))))
+        return part.start + rows, cells - width * rows
+
+    found = each(of_part, slices(len(chosen), chosen.size, least=_THREAD_CELLS))
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([columns for _, columns in found])
 
 
 def _room(n: int) -> Found:
     """Memory for n candidates."""
     return np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.float32)
-
-
-def _exceeding(maxima: Float32Array, kept: Float32Array, first_query: int) -> tuple[IntArray, IntArray, Float32Array]:
-    """Merge maxima of new groups, (n, n_groups), into the (n, width) that are kept; which exceed the least of them.
-
-    Returns:
-        Query and group of each, and that query's least.
-    """
-    n_groups = maxima.shape[1]
-    both = np.concatenate([kept, maxima], axis=1)
-    both.partition(n_groups, axis=1)
-    kept[:] = both[:, n_groups:]
-    least = kept[:, 0]
-    query, group = _cells(maxima > least[:, None])
-    return first_query + query, group, least[query]
-
-
-def _parts(n: int, width: int) -> list[slice]:
-    """Slices of n rows for as many threads as pay."""
-    count = max(min(torch.get_num_threads(), n * width // _THREAD_CELLS), 1)
-    ends = np.linspace(0, n, count + 1).astype(int).tolist()
-    return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
 def group_size(n_items: int, width: int) -> int:

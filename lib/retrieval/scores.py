@@ -87,12 +87,12 @@ def pair_scores(
     n_pairs = len(query)
     if 2 * n_pairs >= rows.size:  # the pairs that are none are little beside the others
         found = np.empty(rows.shape)
-        parts = _parts(len(rows), n_pairs, threads)
+        parts = slices(len(rows), n_pairs, least=_THREAD_PAIRS, threads=threads)
         each(lambda part: _sums_of_rows(queries, gallery, rows, part, out=found), parts)
         sums = found[query, place]
     else:
         sums, item = np.empty(n_pairs), rows[query, place]
-        parts = _parts(n_pairs, n_pairs, threads)
+        parts = slices(n_pairs, n_pairs, least=_THREAD_PAIRS, threads=threads)
         each(lambda part: _sums_of_pairs(queries, gallery, query, item, part, out=sums), parts)
     lengths = finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
     # twice a sum's error, as above but in float64, in units of the last decimal
@@ -125,9 +125,9 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="exact")
 
 
-def _parts(n: int, n_pairs: int, threads: int | None) -> list[slice]:
-    """Slices of n for as many threads as pay."""
-    count = max(min(threads or torch.get_num_threads(), n_pairs // _THREAD_PAIRS), 1)
+def slices(n: int, work: int, *, least: int, threads: int | None = None) -> list[slice]:
+    """Equal slices of n, one at least: as many as `threads`, or torch's, while each has `least` of the work."""
+    count = max(min(threads or torch.get_num_threads(), work // least), 1)
     ends = np.linspace(0, n, count + 1).astype(int).tolist()
     return [slice(first, last) for first, last in pairwise(ends)]
 

@@ -17,6 +17,7 @@ import pandas as pd
 from lib.base.artifacts import FloatArray, release_memory
 from lib.base.params import ATTRIBUTES, Mine
 from lib.embeddings import Embeddings
+from lib.retrieval.scores import each, slices
 from lib.retrieval.search import exact_top_k
 from lib.retrieval.top_k import ScoreArray, TopK
 from lib.supervision.codes import (
@@ -160,13 +161,19 @@ def choose_anchors(codes: IntArray, eligible: IntArray, *, params: Mine) -> IntA
 
 def sibling_scores(images: FloatArray, left: IntArray, right: IntArray) -> ScoreArray:
     """(n_items,) best score of each item with its group siblings, -inf where it has none."""
+    scores = np.empty(len(left))
+
+    def score(part: slice) -> None:
+        for start in range(part.start, part.stop, _SIBLINGS):
+            here = slice(start, min(start + _SIBLINGS, part.stop))
+            a, b = images[left[here]].astype(np.float64), images[right[here]].astype(np.float64)
+            # e: embedding axis is summed, p: pairs stay
+            np.einsum("pe,pe->p", a, b, out=scores[here])
+
+    each(score, slices(len(left), len(left), least=_SIBLINGS))
     best = np.full(len(images), -np.inf)
-    for start in range(0, len(left), _SIBLINGS):
-        a, b = left[start : start + _SIBLINGS], right[start : start + _SIBLINGS]
-        # e: embedding axis is summed, p: pairs stay
-        scores = np.einsum("pe,pe->p", images[a].astype(np.float64), images[b].astype(np.float64))
-        np.maximum.at(best, a, scores)
-        np.maximum.at(best, b, scores)
+    np.maximum.at(best, left, scores)
+    np.maximum.at(best, right, scores)
     return best
 
 
@@ -195,9 +202,14 @@ def _choose(
     category, mined, every = _small(category), _small(mined), _small(every)
     rows = np.maximum(top.rows, 0)
     same_category = (top.rows >= 0) & (category[rows] == category[anchors][:, None])
-    differs = different_known(mined[rows], mined[anchors][:, None, :])
-    known_different = same_category & differs.any(axis=2)
-    n_equal = equal_known(every[rows], every[anchors][:, None, :]).sum(axis=2)
+    # attribute by attribute: to sum over a short last axis takes as long as all of this
+    differs = np.empty((mined.shape[1], *rows.shape), dtype=np.bool_)
+    for place, column in enumerate(mined.T):
+        differs[place] = different_known(column[rows], column[anchors][:, None])
+    known_different = same_category & differs.any(axis=0)
+    n_equal = np.zeros(rows.shape, dtype=np.int8)
+    for column in every.T:
+        n_equal += equal_known(column[rows], column[anchors][:, None])
     alike = same_category & ~known_different & (n_equal >= STRONG_EQUAL)
     has_sibling = np.isfinite(sibling)
     positive = np.where(has_sibling, sibling, np.where(alike, top.scores, -np.inf).max(axis=1, initial=-np.inf))
@@ -211,7 +223,12 @@ def _choose(
     above |= same_category & ~known_different & has_positive & (top.scores > positive[:, None])
     margin = np.where(above, top.scores, -np.inf) - np.where(has_positive, positive[:, None], 0.0)
     return _Chosen(
-        accepted, _furthest(margin, limit=params.suspects), differs, positive, same_category, known_different
+        accepted,
+        _furthest(margin, limit=params.suspects),
+        np.moveaxis(differs, 0, 2),
+        positive,
+        same_category,
+        known_different,
     )
 
 
