@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lib.retrieval.scores import each, slices
+from lib.retrieval.threads import each, slices
 from lib.retrieval.top_k import IntArray
 
 Float32Array = npt.NDArray[np.float32]

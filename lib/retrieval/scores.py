@@ -6,23 +6,15 @@ is better.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
-import torch
 
 from lib.base.artifacts import FloatArray
 from lib.base.errors import IntegrityError
+from lib.retrieval.threads import each, slices
 from lib.retrieval.top_k import IntArray, ScoreArray
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 DECIMALS = 9
 CHUNK_ITEMS = 16_000
@@ -107,29 +99,6 @@ def pair_scores(
     rounded += 0.0  # no negative zero
     scores[query, place] = rounded
     return scores
-
-
-def each(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """Do work of numpy's, which lets go of the interpreter in every step, for several parts side by side.
-
-    `work` must not come back here with several parts: it would wait for itself.
-    """
-    if len(parts) == 1:
-        return [work(parts[0])]
-    return list(_pool(torch.get_num_threads(), os.getpid()).map(work, parts))
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that stay, one set in a process: what new ones ask for does not come back from their heaps."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="exact")
-
-
-def slices(n: int, work: int, *, least: int, threads: int | None = None) -> list[slice]:
-    """Equal slices of n, one at least: as many as `threads`, or torch's, while each has `least` of the work."""
-    count = max(min(threads or torch.get_num_threads(), work // least), 1)
-    ends = np.linspace(0, n, count + 1).astype(int).tolist()
-    return [slice(first, last) for first, last in pairwise(ends)]
 
 
 def _sums_of_rows(queries: FloatArray, gallery: FloatArray, rows: IntArray, part: slice, *, out: ScoreArray) -> None:

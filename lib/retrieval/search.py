@@ -19,7 +19,8 @@ from lib.base.artifacts import FloatArray
 from lib.base.errors import ConfigError
 from lib.retrieval.candidates import Candidates, Excluded, group_size
 from lib.retrieval.fast_scores import BFloat16, Buffers, Float32, at_least, at_most, bfloat16_pays
-from lib.retrieval.scores import DECIMALS, UNIT, GalleryRows, each, pair_scores
+from lib.retrieval.scores import DECIMALS, UNIT, GalleryRows, pair_scores
+from lib.retrieval.threads import each
 from lib.retrieval.top_k import IntArray, ScoreArray, TopK
 
 BoolArray = npt.NDArray[np.bool_]

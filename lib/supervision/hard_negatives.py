@@ -17,8 +17,8 @@ import pandas as pd
 from lib.base.artifacts import FloatArray, release_memory
 from lib.base.params import ATTRIBUTES, Mine
 from lib.embeddings import Embeddings
-from lib.retrieval.scores import each, slices
 from lib.retrieval.search import exact_top_k
+from lib.retrieval.threads import each, slices
 from lib.retrieval.top_k import ScoreArray, TopK
 from lib.supervision.codes import (
     STRONG_EQUAL,
