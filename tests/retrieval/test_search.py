@@ -204,7 +204,7 @@ def test_threads_do_not_show_and_no_row_has_no_score(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patched:  # first: freed memory may hold what was computed before
         patched.setattr(scores, "_THREAD_PAIRS", 10)
         patched.setattr(scores, "_PAIR_CELLS", 15)
-        patched.setattr(scores.torch, "get_num_threads", lambda: 3)
+        patched.setattr(torch, "get_num_threads", lambda: 3)
         divided = pair_scores(queries, gallery, rows)
     alone = pair_scores(queries, gallery, rows)
     np.testing.assert_array_equal(divided, alone)
