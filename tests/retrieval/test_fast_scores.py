@@ -177,6 +177,15 @@ def test_copies_of_one_item_are_no_candidates_each() -> None:
     assert candidates.table()[0].tolist() == [[-1], [87], [-1]]
 
 
+def test_more_candidates_than_there_is_room_for_are_all_kept() -> None:
+    """Fewer maxima than are kept: every item is a candidate, ten where there was room for eight."""
+    candidates = Candidates(1, 4)
+    for first in (0, 5):
+        candidates.offer(0, torch.arange(first, first + 5.0)[None], first=first, n_groups=1)
+    rows, values = candidates.table()
+    assert rows.tolist() == [list(range(10))] == values.tolist() and np.isneginf(candidates.least).all()
+
+
 def test_candidates_that_others_replace_are_forgotten() -> None:
     """Every chunk is better than the ones before: what is kept stays as large as what one chunk adds."""
     rng = np.random.default_rng(8)

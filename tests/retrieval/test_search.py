@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.base.errors import ConfigError, IntegrityError
-from lib.retrieval import scores, search
+from lib.retrieval import candidates, scores, search
 from lib.retrieval.fast_scores import Float32
 from lib.retrieval.search import exact_top_k
 
@@ -135,6 +135,9 @@ def test_chunks_and_blocks_do_not_show(some: bool, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(search, "_BLOCK_CELLS", 64 * 9)
     monkeypatch.setattr(search, "_MASKED_CELLS", 64 * 3)
     monkeypatch.setattr(scores, "_PAIR_CELLS", 24)
+    monkeypatch.setattr(scores, "_THREAD_PAIRS", 8)
+    monkeypatch.setattr(candidates, "_THREAD_CELLS", 16)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(search, "_possible_winners", unproven)
     chunked = exact_top_k(queries, gallery, **arguments)
     for name in masks:
