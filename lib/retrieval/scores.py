@@ -55,9 +55,7 @@ class GalleryRows:
         return places if self.rows is None else np.append(self.rows, -1)[places]
 
 
-def pair_scores(
-    queries: FloatArray, gallery: FloatArray, rows: IntArray, *, longest: float, threads: int | None = None
-) -> ScoreArray:
+def pair_scores(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, longest: float) -> ScoreArray:
     """Score given gallery rows exactly, as defined at the top of this module.
 
     A score depends on nothing but its two rows: the products of float32 numbers are exact in float64 and
@@ -69,7 +67,6 @@ def pair_scores(
         gallery: (n_items, dim) float32.
         rows: (n_queries, n) gallery rows; -1 means none.
         longest: a length that no gallery row exceeds.
-        threads: that share the work; None: as many as torch has.
 
     Returns:
         (n_queries, n) float64; -inf where the row is -1.
@@ -79,12 +76,12 @@ def pair_scores(
     n_pairs = len(query)
     if 2 * n_pairs >= rows.size:  # the pairs that are none are little beside the others
         found = np.empty(rows.shape)
-        parts = slices(len(rows), n_pairs, least=_THREAD_PAIRS, threads=threads)
+        parts = slices(len(rows), n_pairs, least=_THREAD_PAIRS)
         each(lambda part: _sums_of_rows(queries, gallery, rows, part, out=found), parts)
         sums = found[query, place]
     else:
         sums, item = np.empty(n_pairs), rows[query, place]
-        parts = slices(n_pairs, n_pairs, least=_THREAD_PAIRS, threads=threads)
+        parts = slices(n_pairs, n_pairs, least=_THREAD_PAIRS)
         each(lambda part: _sums_of_pairs(queries, gallery, query, item, part, out=sums), parts)
     lengths = finite_norms(queries, name="queries", numbers=np.arange(len(queries)))
     # twice a sum's error, as above but in float64, in units of the last decimal

@@ -149,12 +149,10 @@ class _Search:
                 candidates[name][number],
                 bounds[part],
                 rounding=products.rounding,
-                threads=1 if len(tasks) > 1 else torch.get_num_threads(),
                 found=self._of_masks[name],
             )
 
-        tasks = [(name, number) for name in self._masks for number in range(len(blocks))]
-        each(decide_block, tasks)
+        each(decide_block, [(name, number) for name in self._masks for number in range(len(blocks))])
         unproven: IntArray = chosen[np.any([~found.proven[chosen] for found in self._of_masks.values()], axis=0)]
         return unproven
 
@@ -166,11 +164,10 @@ class _Search:
         bounds: ScoreArray,
         *,
         rounding: float,
-        threads: int,
         found: _Found,
     ) -> None:
         """Score what may be among the k best of a block exactly, and see whether anything else may be."""
-        k, score = self._k, partial(pair_scores, queries, self._gallery, longest=self._longest, threads=threads)
+        k, score = self._k, partial(pair_scores, queries, self._gallery, longest=self._longest)
         least, bound = candidates.least.astype(np.float64)[:, None], bounds[:, None]
         places, fast = candidates.table()
         rows, scores = self._items.numbers(places), fast.astype(np.float64)

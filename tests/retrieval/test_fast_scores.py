@@ -156,7 +156,7 @@ def test_a_result_is_proven_beyond_bound_and_rounding(exact: float, proven: bool
     masks = {"all": np.ones(2, dtype=np.bool_)}
     searched = search._Search(one, gallery, scores.GalleryRows(gallery), k=1, excluded=None, masks=masks)
     found = searched._of_masks["all"]
-    arguments = {"rounding": BFloat16.rounding, "threads": 1, "found": found}
+    arguments = {"rounding": BFloat16.rounding, "found": found}
     searched._decide(np.arange(1), one, OneCandidate(), np.array([0.01]), **arguments)
     assert found.proven.tolist() == [proven]
     assert found.top.rows.tolist() == [[1]]

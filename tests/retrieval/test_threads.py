@@ -18,7 +18,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slices_cover_everything_once_and_are_as_many_as_pay() -> None:
     assert slices(10, 300, least=100) == [slice(0, 3), slice(3, 6), slice(6, 10)]
     assert slices(10, 250, least=100) == [slice(0, 5), slice(5, 10)]
-    assert slices(10, 99, least=100) == [slice(0, 10)] == slices(10, 900, least=100, threads=1)
+    assert slices(10, 99, least=100) == [slice(0, 10)]
     assert slices(0, 0, least=100) == [slice(0, 0)]
 
 
@@ -35,6 +35,13 @@ def test_results_come_in_order_whoever_is_done_first() -> None:
 
     assert each(work, [0, 1, 2]) == [0, 10, 20]
     assert each(work, [7]) == [70]
+
+
+def test_work_that_has_parts_itself_does_not_wait_for_itself() -> None:
+    def outer(part: int) -> list[int]:
+        return each(lambda inner: 10 * part + inner, [0, 1, 2])
+
+    assert each(outer, list(range(8))) == [[10 * part, 10 * part + 1, 10 * part + 2] for part in range(8)]
 
 
 def test_one_part_is_done_by_who_asks_and_a_failure_is_told() -> None:
