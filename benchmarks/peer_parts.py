@@ -142,7 +142,7 @@ def search(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     task = {"data": str(rows), "k": K, "repeats": SHORT * sizes.repeats}
     contenders = {
         OURS: Contender("search", task),
-        **in_float32("search", task, sizes.searched),
+        **in_float32("search", task, sizes.searched, sizes),
         f"faiss {version('faiss-cpu')} IndexFlatIP": Contender("faiss", task),
     }
     ran = in_turns(contenders, peers, rounds=sizes.rounds)
@@ -164,9 +164,10 @@ def search(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     ]
 
 
-def in_float32(program: str, task: dict[str, Any], n_queries: int) -> dict[str, Contender]:
-    """Ours without bfloat16, where it would be used."""
-    return {PLAIN: Contender(program, {**task, "float32": True})} if bfloat16_pays(n_queries, DIM) else {}
+def in_float32(program: str, task: dict[str, Any], n_queries: int, sizes: Sizes) -> dict[str, Contender]:
+    """Ours without bfloat16, where it would be used; not at small sizes, whose shares say little anyway."""
+    wanted = sizes.rounds > 1 and bfloat16_pays(n_queries, DIM)
+    return {PLAIN: Contender(program, {**task, "float32": True})} if wanted else {}
 
 
 def chosen_in(n_queries: int) -> str:
@@ -189,7 +190,7 @@ def mining(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
         peers.name(package, "with faiss"): Contender("sentence_transformers", {**task, "faiss": True}, package),
     }
     ours = {work: Contender("mine", {**task, "within": within}) for work, within in works.items()}
-    plain = in_float32("mine", {**task, "within": "catalogue"}, sizes.anchors)
+    plain = in_float32("mine", {**task, "within": "catalogue"}, sizes.anchors, sizes)
     ran = in_turns({**ours, **plain, **theirs}, peers, rounds=sizes.rounds)
     products = 2.0 * sizes.anchors * sizes.items * DIM / 1e9
     figures = []
@@ -226,7 +227,7 @@ def evaluation(sizes: Sizes, peers: Peers, rows: Path) -> list[Figure]:
     metrics, oml = "torchmetrics", "open-metric-learning"
     contenders = {
         OURS: Contender("evaluate", task),
-        **in_float32("evaluate", task, sizes.queries),
+        **in_float32("evaluate", task, sizes.queries, sizes),
         peers.name(metrics): Contender("torchmetrics", task, metrics),
         peers.name(oml): Contender("open_metric_learning", task, oml),
     }
