@@ -77,12 +77,13 @@ def embedding(sizes: Sizes, peers: Peers, home: Path, *, backbone: Path, checkpo
         OURS: Contender("embed", task),
         plain: Contender("loop", task),
         clip: Contender("clip_retrieval", task, "clip-retrieval"),
-        after: Contender("raw", {**task, "first": sizes.images - part, "last": sizes.images}),
     }
+    if sizes.rounds > 1:  # at small sizes once must do
+        contenders[after] = Contender("raw", {**task, "first": sizes.images - part, "last": sizes.images})
     ran = in_turns(contenders, peers, rounds=1)
-    limits = [ran.pop(before), ran.pop(after)]
+    limits = [ran.pop(name) for name in (before, after) if name in ran]
     raw, all_of_it = _sum_of(limits, "images"), _sum_of(limits, "seconds")
-    each = None if raw is None else raw / (2 * part)
+    each = None if raw is None else raw / (len(limits) * part)
     # the rest is the one caption
     limit = None if raw is None or each is None or all_of_it is None else each * sizes.images + all_of_it - raw
     notes = {

@@ -166,9 +166,9 @@ def test_the_limit_of_embedding_is_both_of_its_parts_and_fails_with_either(
 
     monkeypatch.setattr(contenders.Peers, "run", run)
 
-    def measured() -> dict[tuple[str, str], Figure]:
+    def measured(full: bool = True) -> dict[tuple[str, str], Figure]:
         none = Peers(Path("none"), threads=1)
-        sizes = replace(peers.QUICK, images=images)
+        sizes = replace(peers.FULL if full else peers.QUICK, images=images)
         found = peer_parts.embedding(sizes, none, tmp_path, backbone=tmp_path, checkpoint=tmp_path)
         return {(one.work, one.who): one for one in found}
 
@@ -184,6 +184,11 @@ def test_the_limit_of_embedding_is_both_of_its_parts_and_fails_with_either(
         found = measured()
         assert found[whole, LIMIT].seconds is None and found[whole, LIMIT].note == "no memory"
         assert found[more, LIMIT].seconds is None and found[whole, OURS].seconds == 40.0
+    broken.clear()
+    asked.clear()
+    found = measured(full=False)  # at small sizes the first part must do
+    assert asked == [("raw", 0, images - second)]
+    assert found[whole, LIMIT].seconds == 8.0 * images / (images - second) + 2.0
 
 
 def test_the_best_repetition_counts_for_the_work_as_for_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
