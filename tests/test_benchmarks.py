@@ -16,7 +16,7 @@ from benchmarks.coverage import main as coverage_main
 from benchmarks.coverage import table as coverage_table
 from benchmarks.fixed_dims import Reweighed
 from benchmarks.index import enlarged, limits
-from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, divisions, probes
+from benchmarks.photographs import BACKBONES, CATALOGUES, PLAIN, _changes, backbones, divisions, divisions_of, probes
 from benchmarks.photographs import main as photographs
 from benchmarks.pipeline import origins, said_of
 from benchmarks.results import INTRODUCTION, ROOT, write_section
@@ -162,6 +162,24 @@ def test_divisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> N
     ).splitlines()
     assert "| rare@10 | 160 |  |  | +5.0 [+1.0, +9.0] |" in lines
     assert "| neckline | 31.0 (30.0), 15.5 (20.0) | 41.0 (30.0), 20.5 (20.0) | 36.0 (30.0), 18.0 (20.0) |" in lines
+
+
+@pytest.mark.parametrize(("fresh", "expected"), [(True, ["5", "6"]), (False, ["42", "5", "6"])])
+def test_fresh_divisions_leave_out_that_of_the_recipe(
+    fresh: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(
+        "benchmarks.photographs.experiments",
+        lambda wanted, recipe, data: asked.append(dict(wanted)) or {name: Path(name) for name in wanted},
+    )
+    monkeypatch.setattr("benchmarks.photographs.load_run", lambda folder: folder)
+    monkeypatch.setattr(
+        "benchmarks.photographs.divisions", lambda runs, board, chosen_on: f"{list(runs)} {chosen_on}"
+    )
+    text = divisions_of(CATALOGUES[0], Path("data"), [5, 6], fresh=fresh)
+    assert text.endswith(f"{expected} 42") and f"--{'fresh' if fresh else 'divisions'} 5 6`" in text
+    assert asked[0]["division-5"] == {"data.seed": 5}
 
 
 def test_ways_to_train_the_backbone_are_compared_on_what_enough_items_have() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lib.retrieval.fast_scores import Buffers, Float32
 from lib.retrieval.threads import each, slices
 from lib.retrieval.top_k import IntArray
 
@@ -15,6 +17,10 @@ Float32Array = npt.NDArray[np.float32]
 Found = tuple[npt.NDArray[np.int32], IntArray, Float32Array]
 """Query, gallery row and fast score of candidates."""
 
+_BLOCK_CELLS = 1 << 24
+"""Scores held at once (64 MiB of float32): 1,024 queries by `CHUNK_ITEMS`; larger blocks multiply no faster."""
+_MASKED_CELLS = 1 << 21
+"""The same of scores under a mask (8 MiB), which are only looked through."""
 _THREAD_CELLS = 1 << 18
 """Numbers to look through from where on another thread pays."""
 _FULL = 8
@@ -148,6 +154,53 @@ class Excluded:
         row = self.rows[self.first[queries.start + query] + place]
         inside = (row >= items.start) & (row < items.stop)
         return query[inside], row[inside] - items.start
+
+
+def blocks_of(n_queries: int, n_items: int) -> list[range]:
+    """Queries whose scores of n items are held at once, in equal parts: a small last one would multiply slowly."""
+    n_blocks = max(-(-n_queries * n_items // _BLOCK_CELLS), 1)
+    size = -(-n_queries // n_blocks)
+    return [range(first, min(first + size, n_queries)) for first in range(0, n_queries, size)]
+
+
+def offer_chunk(
+    products: Float32,
+    blocks: Sequence[range],
+    items: range,
+    excluded: Excluded | None,
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    found: Mapping[str, Sequence[Candidates]],
+    buffers: Buffers,
+) -> None:
+    """Offer every item of the loaded gallery chunk to the candidates of every query."""
+    group = group_size(len(items), next(iter(found.values()))[0].width)
+    # a row of 4 * odd groups: rows at a power of two apart fall on the same lines of the cache, and multiply slower
+    n_groups = 4 * (-(-len(items) // (4 * group)) | 1)
+    cells = n_groups * group
+    biases: dict[str, torch.Tensor | None] = {}
+    for name, mask in masks.items():
+        allowed = torch.from_numpy(mask[items.start : items.stop])
+        bias = torch.full((cells,), -torch.inf, dtype=products.dtype)
+        bias[: len(items)][allowed] = 0.0
+        biases[name] = None if allowed.all() else bias
+    kept = buffers.take("products", (len(blocks[0]), cells), products.dtype)
+    kept[:, len(items) :] = -torch.inf
+    for number, block in enumerate(blocks):
+        scores = kept[: len(block)]
+        products.multiply(block, scores)
+        if excluded is not None:
+            query, item = excluded.cells(block, items)
+            scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
+        for name, bias_of in biases.items():
+            if bias_of is None:
+                found[name][number].offer(0, scores, first=items.start, n_groups=n_groups)
+                continue
+            step = max(_MASKED_CELLS // cells, 1)
+            for begin in range(0, len(block), step):
+                few = scores[begin : begin + step]
+                masked = buffers.take("masked", (len(few), cells), products.dtype)
+                torch.add(few, bias_of, out=masked)
+                found[name][number].offer(begin, masked, first=items.start, n_groups=n_groups)
 
 
 def _cells(chosen: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:

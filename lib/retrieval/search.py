@@ -6,18 +6,17 @@ result equals a full float64 search: fast scores are used only to discard items 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
 from lib.base.artifacts import FloatArray
 from lib.base.errors import ConfigError
-from lib.retrieval.candidates import Candidates, Excluded, group_size
+from lib.retrieval.candidates import Candidates, Excluded, blocks_of, offer_chunk
 from lib.retrieval.fast_scores import BFloat16, Buffers, Float32, at_least, at_most, bfloat16_pays
 from lib.retrieval.scores import DECIMALS, UNIT, GalleryRows, pair_scores
 from lib.retrieval.threads import each
@@ -25,10 +24,6 @@ from lib.retrieval.top_k import IntArray, ScoreArray, TopK
 
 BoolArray = npt.NDArray[np.bool_]
 
-_BLOCK_CELLS = 1 << 24
-"""Scores held at once (64 MiB of float32): 1,024 queries by `CHUNK_ITEMS`; larger blocks multiply no faster."""
-_MASKED_CELLS = 1 << 21
-"""The same of scores under a mask (8 MiB), which are only looked through."""
 _TRIAL = 1 << 14
 """Queries that are searched in bfloat16 first, where there are more."""
 _SELDOM = 0.25
@@ -125,7 +120,7 @@ class _Search:
         if len(chosen) < len(queries):
             queries = queries[chosen]
             excluded = None if excluded is None else excluded.of_queries(chosen)
-        blocks = _blocks(len(queries), min(self._items.step, len(self._items)))
+        blocks = blocks_of(len(queries), min(self._items.step, len(self._items)))
         width = arithmetic.width(self._k)
         candidates = {name: [Candidates(len(block), width) for block in blocks] for name in self._masks}
         products, buffers = arithmetic(queries, chosen), Buffers()
@@ -135,7 +130,7 @@ class _Search:
             items = range(start, start + len(chunk))
             if not products.load(chunk, self._items.numbers(np.arange(items.start, items.stop))):
                 return chosen
-            _search_chunk(products, blocks, items, excluded, self._masks, candidates, buffers)
+            offer_chunk(products, blocks, items, excluded, self._masks, candidates, buffers)
         del buffers
         self._longest = products.longest
         bounds = products.bounds() + 10.0**-DECIMALS
@@ -218,53 +213,6 @@ class _Found:
         shape = (n_queries, k)
         top = TopK(np.full(shape, -1), np.full(shape, -np.inf))
         return cls(top, np.zeros(n_queries, dtype=np.bool_), np.full(n_queries, -np.inf))
-
-
-def _blocks(n_queries: int, n_items: int) -> list[range]:
-    """Queries whose scores of n items are held at once, in equal parts: a small last one would multiply slowly."""
-    n_blocks = max(-(-n_queries * n_items // _BLOCK_CELLS), 1)
-    size = -(-n_queries // n_blocks)
-    return [range(first, min(first + size, n_queries)) for first in range(0, n_queries, size)]
-
-
-def _search_chunk(
-    products: Float32,
-    blocks: Sequence[range],
-    items: range,
-    excluded: Excluded | None,
-    masks: Mapping[str, BoolArray],
-    found: Mapping[str, Sequence[Candidates]],
-    buffers: Buffers,
-) -> None:
-    """Offer every item of the loaded gallery chunk to the candidates of every query."""
-    group = group_size(len(items), next(iter(found.values()))[0].width)
-    # a row of 4 * odd groups: rows at a power of two apart fall on the same lines of the cache, and multiply slower
-    n_groups = 4 * (-(-len(items) // (4 * group)) | 1)
-    cells = n_groups * group
-    biases: dict[str, torch.Tensor | None] = {}
-    for name, mask in masks.items():
-        allowed = torch.from_numpy(mask[items.start : items.stop])
-        bias = torch.full((cells,), -torch.inf, dtype=products.dtype)
-        bias[: len(items)][allowed] = 0.0
-        biases[name] = None if allowed.all() else bias
-    kept = buffers.take("products", (len(blocks[0]), cells), products.dtype)
-    kept[:, len(items) :] = -torch.inf
-    for number, block in enumerate(blocks):
-        scores = kept[: len(block)]
-        products.multiply(block, scores)
-        if excluded is not None:
-            query, item = excluded.cells(block, items)
-            scores[torch.from_numpy(query), torch.from_numpy(item)] = -torch.inf
-        for name, bias_of in biases.items():
-            if bias_of is None:
-                found[name][number].offer(0, scores, first=items.start, n_groups=n_groups)
-                continue
-            step = max(_MASKED_CELLS // cells, 1)
-            for begin in range(0, len(block), step):
-                few = scores[begin : begin + step]
-                masked = buffers.take("masked", (len(few), cells), products.dtype)
-                torch.add(few, bias_of, out=masked)
-                found[name][number].offer(begin, masked, first=items.start, n_groups=n_groups)
 
 
 def decide(queries: FloatArray, gallery: FloatArray, rows: IntArray, *, k: int, longest: float = UNIT) -> TopK:
