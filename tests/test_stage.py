@@ -146,6 +146,30 @@ def test_kernels_are_deterministic_and_the_compiler_stays_out() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_vector_mathematics_is_first_called_by_one_thread() -> None:
+    """Where two threads make it, one may get other digits; torch gives each its share from 2,048 values on."""
+    code = (
+        "import torch\n"
+        "from torch.utils._python_dispatch import TorchDispatchMode\n"
+        "from lib.base.stage import pin_threads\n"
+        "called = {}\n"
+        "class Seen(TorchDispatchMode):\n"
+        "    def __torch_dispatch__(self, function, types, args=(), kwargs=None):\n"
+        "        if args and isinstance(args[0], torch.Tensor):\n"
+        "            key = function.overloadpacket.__name__, args[0].dtype\n"
+        "            called[key] = max(called.get(key, 0), args[0].numel())\n"
+        "        return function(*args, **(kwargs or {}))\n"
+        "with Seen():\n"
+        "    pin_threads(2)\n"
+        "for name in ('sqrt', 'log', 'exp', 'erf', 'tanh', 'sin', 'cos'):\n"
+        "    for dtype in (torch.float32, torch.float64):\n"
+        "        assert 0 < called[name, dtype] < 2048, (name, dtype)\n"
+        "assert max(called.values()) < 2048, called"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_stage_looks_for_garbage_only_in_its_own_work(folder: Path) -> None:
     """Looking for it among imported modules, at the start and at the end, took a second of every stage with torch."""
     probe = (

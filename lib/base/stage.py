@@ -98,8 +98,11 @@ def pin_threads(threads: int) -> None:
     import threadpoolctl
     import torch
 
+    from lib.base.first_calls import settle_vector_math
+
     threadpoolctl.threadpool_limits(threads)
     torch.set_num_threads(threads)
+    settle_vector_math()
     # as use_deterministic_algorithms, which also imports the compiler: 1.5 s
     torch.set_deterministic_debug_mode("error")
     # no kernel used here reads memory before it is written; filling every new tensor first costs a pass over each
