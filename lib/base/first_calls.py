@@ -4,7 +4,7 @@ On a processor torch leaves square roots, exponentials, logarithms ... to oneMKL
 it is first called. Where two threads call it first at the same time, one of them may get a kernel of fewer digits for
 that call: a fault of the oneMKL that torch is built with (2024.2, https://github.com/pytorch/pytorch/issues/188792).
 One run of the sample had embeddings that differed by up to 3e-6 from every other run's in half of the first batch,
-one thread's share, which is what a square root to 14 bits makes of them.
+one thread's share: about what square roots to 14 bits make of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FUNCTIONS = (
 )  # fmt: skip
 """What torch's `aten/src/ATen/cpu/vml.h` takes from oneMKL."""
 _FEW = 16
-"""Values; of more than 2,048 torch gives every thread some."""
+"""Values; of 2,048 or more torch gives every thread some."""
 
 
 def settle_vector_math() -> None:
