@@ -74,6 +74,7 @@ class Loss(Section):
     attribute_contrastive: Annotated[float, Field(ge=0)]
     attribute_heads: Annotated[float, Field(ge=0)]
     attribute_weights: Mapping[str, float]
+    logit_adjustment: Annotated[float, Field(ge=0)] = 0.0
     identity: Annotated[float, Field(ge=0)]
     fusion: Annotated[float, Field(ge=0)] = 0.1
     kind_weights: Mapping[PairKind, float]

@@ -93,7 +93,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True)
     facts = {
         "model_config": config.as_dict(),
-        "train_config": params.model_dump(mode="json", exclude={"epochs"}),
+        "train_config": _train_config(params),
         "inputs": {"backbone": backbone, "catalog": _catalog_sha256(catalog), "pairs": _pairs_sha256(pairs)},
     }
     history: list[dict[str, Any]] = []
@@ -188,6 +188,14 @@ def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(weight.dtype)
         for name, weight in states[0].items()
     }
+
+
+def _train_config(params: Train) -> dict[str, Any]:
+    """What a resumed run must agree on; a part of the loss that came later and is off is as if there were none."""
+    config = params.model_dump(mode="json", exclude={"epochs"})
+    if not params.loss.logit_adjustment:
+        del config["loss"]["logit_adjustment"]
+    return config
 
 
 def _checkpoint(out: Path, epoch: int) -> Path:

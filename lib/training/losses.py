@@ -221,6 +221,41 @@ def attribute_cross_entropy(log_probabilities: Tensor, codes: Tensor, weights: T
     return (weights * per_attribute).sum()
 
 
+def log_shares(codes: Tensor, n_places: int) -> Tensor:
+    """Log share of each value among the items whose value is known; 0 for a value that none has.
+
+    Args:
+        codes: (n, n_attributes) int64 in [0, n_places), or -1 for unknown.
+        n_places: at least as many as any attribute has values.
+
+    Returns:
+        (n_attributes, n_places) float32.
+
+    >>> log_shares(torch.tensor([[0], [0], [1], [2], [-1]]), 4).exp().tolist()
+    [[0.5, 0.25, 0.25, 1.0]]
+    """
+    counts = torch.stack([torch.bincount(column[column >= 0], minlength=n_places) for column in codes.unbind(dim=1)])
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(counts > 0, shares, 1.0).log()
+
+
+def logit_adjusted(log_probabilities: Tensor, adjustment: Tensor) -> Tensor:
+    """What a classifier reads, as it would be if it had been told how frequent the values are.
+
+    `log softmax(z + t log share)`; its cross-entropy is the logit-adjusted loss (Menon et al. 2021, eq. 10). A
+    classifier that is trained by it need not learn what is frequent: what it reads by itself is balanced, up to a
+    factor `P(value | x) / share^t`, and a rare value is not taken for the frequent one that looks most like it.
+
+    Args:
+        log_probabilities: (n, n_attributes, n_places), normalised over the last axis; -inf where no value stands.
+        adjustment: (n_attributes, n_places) finite, `t * log_shares(...)`.
+
+    Returns:
+        (n, n_attributes, n_places), normalised over the last axis.
+    """
+    return (log_probabilities + adjustment).log_softmax(dim=2)
+
+
 def identity_distance(outputs: Tensor, inputs: Tensor) -> Tensor:
     """Mean cosine distance of a head's outputs to its inputs; what keeps an adapter near its backbone.
 

@@ -20,6 +20,8 @@ from lib.training.losses import (
     attribute_cross_entropy,
     identity_distance,
     info_nce,
+    log_shares,
+    logit_adjusted,
     one_hot,
     symmetric_info_nce,
 )
@@ -132,6 +134,8 @@ class BatchLoss:
             [torch.where(data.absent[name], len(data.vocabularies[name]), data.codes[name]) for name in names],
             dim=1,
         )
+        most = max((len(vocabulary) for vocabulary in data.vocabularies.values()), default=0)
+        self.adjustment = params.logit_adjustment * log_shares(self.targets, most + 1)
         self.attribute_weights = torch.tensor([params.attribute_weights[name] for name in names])
         self.categories = data.categories.int()
         designs = [column for column, name in enumerate(names) if name not in ("category2", "color")]
@@ -183,8 +187,11 @@ class BatchLoss:
         if params.attribute_heads > 0:
             columns = [self.names.index(name) for name in model.attributes]
             targets, weights = self.targets[items][:, columns], self.attribute_weights[columns]
+            adjustment = self.adjustment[columns, : model.most_values] if params.logit_adjustment > 0 else None
             losses = [
-                attribute_cross_entropy(read, known, weights)
+                attribute_cross_entropy(
+                    read if adjustment is None else logit_adjusted(read, adjustment), known, weights
+                )
                 for read, known in ((read_images, targets), (read_texts, targets[:size]))
                 if read is not None
             ]

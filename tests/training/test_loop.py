@@ -18,6 +18,7 @@ from lib.base.artifacts import read_manifest
 from lib.base.errors import ConfigError, IntegrityError
 from lib.base.params import PAIR_KINDS
 from lib.training.checkpoint import load_checkpoint
+from lib.training.heads import HeadKind
 from lib.training.history import Mixture, best_epoch, best_mixture, last_checkpoint, summary
 from lib.training.objective import BatchLoss, TrainingData
 from lib.training.protocol_model import ModelConfig, ProtocolModel
@@ -101,6 +102,13 @@ def test_resume_refuses_other_data_parameters_and_an_empty_folder(tmp_path: Path
         run(tmp_path, tiny_params(), pairs=fewer, resume=last)
     with pytest.raises(IntegrityError, match="without --resume"):
         last_checkpoint(tmp_path / "nothing")
+
+
+def test_a_run_of_before_there_was_logit_adjustment_can_be_resumed_without_it(tmp_path: Path) -> None:
+    run(tmp_path, tiny_params(epochs=1))
+    assert "logit_adjustment" not in json.loads((tmp_path / "config.json").read_text())["train_config"]["loss"]
+    with pytest.raises(IntegrityError, match=r"'logit_adjustment': 0\.5.*without --resume"):
+        run(tmp_path, tiny_params(epochs=2, loss__logit_adjustment=0.5), resume=last_checkpoint(tmp_path))
 
 
 def test_a_fresh_run_leaves_no_epochs_of_an_earlier_one(tmp_path: Path) -> None:
@@ -317,6 +325,48 @@ def test_each_attribute_weighs_what_the_parameters_say() -> None:
 
     once, twice, thrice = (cost(category2=1.0, neckline=weight) for weight in (1.0, 2.0, 3.0))
     assert twice - once > 0.1 and thrice - twice == pytest.approx(twice - once, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "prototype"])
+def test_attribute_heads_are_told_how_frequent_values_are(kind: HeadKind) -> None:
+    """Necklines, one of them rare, ten items without any, and an attribute of one value alone: each cost by hand."""
+    catalog = tiny_catalog()
+    catalog.meta["neckline"] = ["crew"] * 40 + ["v"] * 5 + [None] * (len(catalog) - 45)
+    catalog.meta["material"] = "linen"  # no classifier: there is nothing to tell apart
+    weights = {"category2": 2.0, "material": 1.0, "neckline": 3.0}
+    data = TrainingData.of(catalog, attributes=sorted(weights), pattern_only=())
+    data.absent["neckline"][-10:] = True
+    names = ("category2", "neckline")
+    vocabularies = {name: data.vocabularies[name] for name in names}
+    config = ModelConfig(16, BACKBONE, kind, 8, 0.0, vocabularies, {name: weights[name] for name in names}, 0.07)
+    model = ProtocolModel(config, generator=torch.Generator().manual_seed(0))
+    batch = torch.arange(24)
+    for strength in (0.0, 0.5, 1.0):
+        params = tiny_params(
+            loss__attribute_weights=weights, loss__attribute_heads=1.0, loss__logit_adjustment=strength
+        ).loss
+        loss = BatchLoss(data, build_examples(tiny_pairs(catalog), data.item_ids), params)
+        anchors, positives, negatives = loss.rows[batch].unbind(dim=1)
+        items = torch.cat([anchors, positives, negatives[negatives >= 0]])
+        expected = 0.0
+        for rows, encode, inputs in (
+            (items, model.encode_images, data.images),
+            (anchors, model.encode_texts, data.texts),
+        ):
+            read = encode(inputs[rows])[1]
+            for column, name in enumerate(names):
+                if read is None:
+                    continue
+                size = len(vocabularies[name])
+                everyone = torch.where(data.absent[name], size, data.codes[name])  # the last place: has none
+                counts = torch.bincount(everyone[everyone >= 0], minlength=size + 1).double()
+                shares = torch.where(counts > 0, counts / counts.sum(), 1.0)
+                odds = read[:, column, : size + 1].double().exp() * shares**strength
+                codes, known = everyone[rows], everyone[rows] >= 0
+                costs = -(odds[known, codes[known]] / odds[known].sum(dim=1)).log()
+                expected += weights[name] * float(costs.detach().mean())
+        found = loss(model, batch, dropout=None)["attribute_heads"].item()
+        assert found == pytest.approx(expected, rel=1e-5), strength
 
 
 def load_untrained(data: TrainingData) -> ProtocolModel:

@@ -16,6 +16,8 @@ from lib.training.losses import (
     attribute_contrastive,
     attribute_cross_entropy,
     identity_distance,
+    log_shares,
+    logit_adjusted,
     masked_cross_entropy,
     multi_positive_info_nce,
     one_hot,
@@ -173,6 +175,53 @@ def test_attribute_cross_entropy_against_the_reference(seed: int, n: int) -> Non
     loss.backward()
     assert leaf.grad is not None and torch.isfinite(leaf.grad).all()
     assert not leaf.grad[torch.from_numpy(codes) < 0].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n=st.integers(0, 6), strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_logit_adjustment_against_the_reference(seed: int, n: int, strength: float) -> None:
+    """Attributes of two, three and four values in rows of five places; what nobody has is left as it is."""
+    rng, sizes = np.random.default_rng(seed), (2, 3, 4)
+    codes = np.stack([rng.integers(-1, size, 12) for size in sizes], axis=1)
+    logits = np.full((n, 3, 5), -np.inf)
+    for column, size in enumerate(sizes):
+        logits[:, column, :size] = rng.normal(size=(n, size))
+    leaf = torch.from_numpy(logits).requires_grad_()
+    shares = log_shares(torch.from_numpy(codes), 5)
+    adjusted = logit_adjusted(leaf.log_softmax(2), strength * shares)
+    for column, size in enumerate(sizes):
+        n_known = sum(code >= 0 for code in codes[:, column])
+        for i in range(n):
+            terms = []
+            for value in range(size):
+                count = sum(code == value for code in codes[:, column])
+                terms.append(math.exp(logits[i, column, value]) * ((count / n_known) ** strength if count else 1.0))
+            for value in range(size):
+                expected = math.log(terms[value] / sum(terms))
+                assert adjusted[i, column, value].item() == pytest.approx(expected, abs=1e-5)
+        assert (adjusted[:, column, size:] == -math.inf).all()
+    attribute_cross_entropy(adjusted, torch.from_numpy(codes[:n]), torch.ones(3).double()).backward()
+    assert leaf.grad is not None and torch.isfinite(leaf.grad).all()
+
+
+def test_under_full_adjustment_the_least_loss_believes_all_values_alike() -> None:
+    """Nothing to see, shares 8 to 1 to 1: without adjustment the shares are believed, with half of it their roots."""
+    codes = torch.tensor([[0]] * 8 + [[1], [2]])
+    for strength in (0.0, 0.5, 1.0):
+        logits = torch.zeros(1, 1, 3, requires_grad=True)
+        descent = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss(logits: torch.Tensor = logits, strength: float = strength) -> torch.Tensor:
+            read = logit_adjusted(logits.log_softmax(2), strength * log_shares(codes, 3)).expand(10, 1, 3)
+            value = attribute_cross_entropy(read, codes, torch.ones(1))
+            logits.grad = None
+            value.backward()
+            return value
+
+        descent.step(loss)
+        believed = logits.detach().softmax(2).flatten()
+        expected = torch.tensor([0.8, 0.1, 0.1]) ** (1.0 - strength)
+        assert torch.allclose(believed, expected / expected.sum(), atol=1e-3), strength
 
 
 def test_identity_distance() -> None:
