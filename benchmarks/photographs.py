@@ -208,7 +208,8 @@ def divisions(runs: Mapping[str, Run], params: Scoreboard, *, chosen_on: int) ->
     lines = [
         "Points gained on the test split when other products are held out (`data.seed`), everything trained anew;",
         "all: the queries of every division at once, a product drawn with all of its own. The recipe was chosen on",
-        f"the validation split of division {chosen_on}, of whose products the others' test splits hold some.",
+        f"the validation split of division {chosen_on} (what was not: see what was tried), of whose products the",
+        "others' test splits hold some.",
         "",
         f"| row | n | {' | '.join(f'division {name}' for name in runs)} | all |",
         "|---|---:|" + "---:|" * (len(runs) + 1),
