@@ -243,8 +243,8 @@ def logit_adjusted(log_probabilities: Tensor, adjustment: Tensor) -> Tensor:
     """What a classifier reads, as it would be if it had been told how frequent the values are.
 
     `log softmax(z + t log share)`; its cross-entropy is the logit-adjusted loss (Menon et al. 2021, eq. 10). A
-    classifier that is trained by it need not learn what is frequent: what it reads by itself is balanced, up to a
-    factor `P(value | x) / share^t`, and a rare value is not taken for the frequent one that looks most like it.
+    classifier that is trained by it need not learn what is frequent: where this loss is least, it reads by itself
+    `P(value | x) / share^t` up to a factor, so that rare values are believed more.
 
     Args:
         log_probabilities: (n, n_attributes, n_places), normalised over the last axis; -inf where no value stands.
