@@ -1,5 +1,5 @@
 // What is wrong with an open page, as sentences; evaluated by inspection.py.
-() => {
+async () => {
   const faults = [];
   const tell = (what, node) => faults.push(what + (node ? ": " + node.outerHTML.slice(0, 160) : ""));
   const all = (selector) => [...document.querySelectorAll(selector)];
@@ -19,11 +19,13 @@
   }
   all("*").forEach((n) => n.getAttributeNames().filter((a) => a.startsWith("on")).forEach(() => tell("a handler", n)));
 
-  all("img").forEach((n) => {
-    const waits = n.loading === "lazy" && !seen(n);
-    if (!waits && (!n.complete || !n.naturalWidth)) tell("a picture that does not decode", n);
-    if (!n.alt.trim()) tell("a picture without alt", n);
-  });
+  all("img").forEach((n) => { if (!n.alt.trim()) tell("a picture without alt", n); });
+  // lazy ones that are shown are fetched now, and each is waited for: a slow answer is no fault of the picture
+  await Promise.all(all("img").filter((n) => n.loading !== "lazy" || seen(n)).map(async (n) => {
+    n.loading = "eager";
+    const late = new Promise((_, reject) => { setTimeout(reject, 20000); });
+    await Promise.race([n.decode(), late]).catch(() => tell("a picture that does not decode", n));
+  }));
   all("canvas").forEach((n) => { if (!n.getAttribute("aria-label")) tell("a canvas without a name", n); });
   all("table").forEach((n) => {
     if (!n.querySelector("th[scope=col]") || !n.querySelector("th[scope=row]")) tell("a table without headers", n);

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from browser_pages import PAGES
 from hostile import INJECTION
+from PIL import Image
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 390)
@@ -93,6 +94,20 @@ def test_the_inspection_sees_faults(opened: Opened, tmp_path: Path, fault: str) 
     opened.show(write(tmp_path, f"<!DOCTYPE html><html lang='en'><body><h1>Page</h1>{markup}</body></html>"))
     found = faults_of(opened.page)
     assert any(said in one for one in found) and all("contrast" not in one for one in found if fault != "faint")
+
+
+def test_the_inspection_waits_for_pictures_that_have_not_been_fetched(opened: Opened, tmp_path: Path) -> None:
+    from inspection import faults_of
+
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "sound.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "sound.png").read_bytes()[:20])
+    pictures = "".join(
+        f"<p style='padding-top:9000px'><img alt='x' loading='lazy' src='{name}.png'></p>" for name in ("sound", "broken")
+    )
+    opened.show(write(tmp_path, f"<!DOCTYPE html><html lang='en'><body><h1>Page</h1>{pictures}</body></html>"))
+    assert opened.page.evaluate("() => [...document.images].map((n) => n.complete)") == [False, False]
+    (found,) = faults_of(opened.page)
+    assert "does not decode" in found and "broken.png" in found
 
 
 def test_the_inspection_sees_requests_and_controls_that_hide_from_the_keyboard(
