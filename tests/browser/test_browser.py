@@ -102,7 +102,8 @@ def test_the_inspection_waits_for_pictures_that_have_not_been_fetched(opened: Op
     Image.new("RGB", (4, 4), "red").save(tmp_path / "sound.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "sound.png").read_bytes()[:20])
     pictures = "".join(
-        f"<p style='padding-top:9000px'><img alt='x' loading='lazy' src='{name}.png'></p>" for name in ("sound", "broken")
+        f"<p style='padding-top:9000px'><img alt='x' loading='lazy' src='{name}.png'></p>"
+        for name in ("sound", "broken")
     )
     opened.show(write(tmp_path, f"<!DOCTYPE html><html lang='en'><body><h1>Page</h1>{pictures}</body></html>"))
     assert opened.page.evaluate("() => [...document.images].map((n) => n.complete)") == [False, False]
