@@ -64,10 +64,7 @@ def test_a_large_picture_is_made_smaller_first(visit: Visit) -> None:
     assert len(large) > 4 * 10**6
     page.locator("#file").set_input_files([{"name": "x.png", "mimeType": "image/png", "buffer": large}])
     expect(visit.cards).to_have_count(20)
-    size = page.locator("#given img").evaluate(
-        "async (n) => { await n.decode(); return [n.naturalWidth, n.naturalHeight]; }"
-    )
-    assert size == [1024, 751]
+    assert decoded_size(page) == [1024, 751]
 
 
 def test_what_is_no_picture_is_said(visit: Visit) -> None:
